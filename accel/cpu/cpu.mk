@@ -1,0 +1,1 @@
+# How the CPU kernels are compiled. Included by the Makefile.

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The HTTP server: libmicrohttpd with epoll threads; connections are suspended while their request is elsewhere. Routes are a table in routes.c; errors become statuses in status.c alone.
+ * docs/http-api.md is the contract. */
+#ifndef XN_DAEMON_HTTP_HTTP_H
+#define XN_DAEMON_HTTP_HTTP_H
+
+#include "daemon/config.h"
+#include "daemon/models.h"
+#include "daemon/observe/metrics.h"
+#include "daemon/request.h"
+
+struct xn_http;
+
+/** What the server needs of the rest, wired by app.c. All functions: any thread, must not block. */
+struct xn_http_next {
+    void *user;
+    struct xn_models *models;
+    struct xn_requests *requests;
+    struct xn_metrics *metrics;
+    const struct xn_instances *instances;
+    /** May `n` items for `model` be admitted now? Also counts them as announced where it answers 0. Errors: -ENOBUFS (queue full), -ESHUTDOWN (draining). Called at the first header, before the body. */
+    int (*admit)(void *user, const struct xn_model *model, uint32_t n);
+    /** Take back n announced items that will not come (bad body, client gone). */
+    void (*retract)(void *user, const struct xn_model *model, uint32_t n);
+    /** Start all items of `request`; each is settled later, even on failure. The connection is already suspended. */
+    void (*submit)(void *user, struct xn_request *request);
+    bool (*ready)(void *user);
+    /** JSON object with the state of instances and queues for GET /v1/status (used by xnorctl status); malloc'ed. */
+    char *(*status_json)(void *user);
+};
+
+XN_MUST_CHECK int xn_http_new(const struct xn_config *config, const struct xn_http_next *next, struct xn_http **ret_http, struct xn_error *error);
+/** Port of listener `i` as bound (for port 0). */
+uint16_t xn_http_port(const struct xn_http *http, uint32_t i);
+/** Stop accepting connections; those open go on, new requests on them get 503 with Connection: close. */
+void xn_http_quiesce(struct xn_http *http);
+/** Stop; every request must have been answered (app drains first). */
+void xn_http_free(struct xn_http *http);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The decoding stage: a bounded queue and a few threads named xn-image-N, each with its own decoder. */
+#ifndef XN_DAEMON_IMAGE_STAGE_H
+#define XN_DAEMON_IMAGE_STAGE_H
+
+#include "daemon/request.h"
+
+struct xn_image_stage;
+
+/** What happens to a decoded item; called on a decoder thread with the item's request reference passed on. */
+typedef void (*xn_image_next)(void *user, struct xn_item *item);
+
+XN_MUST_CHECK int xn_image_stage_new(uint32_t threads, uint64_t max_pixels, size_t queue_limit, xn_image_next next, void *user,
+                                     struct xn_image_stage **ret_stage, struct xn_error *error);
+/** Hand over `item` with a reference on its request. Errors: -ENOBUFS (queue full; the reference stays with the caller). Items that fail to decode
+ *  or whose deadline has passed are settled here and their reference is dropped. Threads: any. */
+XN_MUST_CHECK int xn_image_stage_push(struct xn_image_stage *stage, struct xn_item *item);
+/** Items waiting for a decoder. */
+size_t xn_image_stage_depth(const struct xn_image_stage *stage);
+/** Stop its threads; items still queued are settled with -ECANCELED. */
+void xn_image_stage_free(struct xn_image_stage *stage);
+
+#endif
