@@ -40,9 +40,11 @@ LIBS        = $(PKG_LIBS) -lm
 LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c)
 DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
 CTL_SRC    := $(wildcard clients/xnorctl/*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c)
 TEST_SRC   := $(wildcard tests/unit/test_*.c tests/conformance/test_*.c tests/checkasm/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC  := $(wildcard tests/bench/bench_*.c)
+TOOL_SRC   := $(wildcard tests/tools/*.c)
 OBJ         = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB_OBJ    := $(call OBJ,$(LIB_SRC))
 
@@ -64,11 +66,99 @@ $(BUILD)/xnord: $(BUILD)/obj/daemon/main.o $(BUILD)/libxnd.a $(BUILD)/libxn.a
 $(BUILD)/xnorctl: $(call OBJ,$(CTL_SRC)) $(BUILD)/libxn.a
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 # A test program is one source file, linked with everything.
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/libxnd.a $(BUILD)/libxn.a
+TEST_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
+TOOL_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TOOL_SRC))
+BENCH_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(BENCH_SRC))
+# The fuzz targets, driven by files instead of libFuzzer: regressions for every compiler.
+REPLAY_PROGRAMS := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz/replay_%,$(FUZZ_SRC))
+FUZZ_PROGRAMS := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/tests/fuzz/fuzz_%,$(FUZZ_SRC))
+
+$(BUILD)/libxntest.a: $(call OBJ,$(SUPPORT_SRC))
+	$(Q)rm -f $@ && ar rcs $@ $^
+TEST_LIBS = $(BUILD)/libxntest.a $(BUILD)/libxnd.a $(BUILD)/libxn.a
+$(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/driver.o $(TEST_LIBS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(TEST_LIBS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
-.PHONY: all deps-build
+test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS)
+bench-programs: $(BENCH_PROGRAMS)
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+# ---- what a person calls -------------------------------------------------------------------------------------------
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+deps: ## Install the Debian packages to build, test, measure and train
+	packaging/install-deps build demo test bench train
+
+demo: ## Serve the shipped network on this machine's CPU, classify sample images over HTTP (KEEP=1 leaves it serving)
+	@packaging/install-deps build demo
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) KEEP=$(KEEP) packaging/demo
+
+test: ## Build and run every suite
+	@packaging/install-deps build demo test
+	@$(MAKE) --no-print-directory all test-programs
+	@$(MAKE) --no-print-directory VARIANT=clang all test-programs
+	@$(MAKE) --no-print-directory VARIANT=asan all test-programs
+	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
+	@$(PYTHON) tests/run --build $(BUILD) --clang build/clang --asan build/asan --tsan build/tsan
+
+test-fast: ## Unit, conformance and kernel suites of one variant only
+	@$(MAKE) --no-print-directory all test-programs
+	@$(PYTHON) tests/run --build $(BUILD) unit checkasm conformance fuzz
+
+asan: ## Unit, conformance, fuzz regression and integration suites under AddressSanitizer and UBSan
+	@packaging/install-deps build demo test
+	@$(MAKE) --no-print-directory VARIANT=asan all test-programs
+	@$(PYTHON) tests/run --build build/asan unit checkasm conformance fuzz integration
+
+tsan: ## Unit, conformance and integration suites under ThreadSanitizer
+	@packaging/install-deps build demo test
+	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
+	@$(PYTHON) tests/run --build build/tsan unit checkasm conformance integration
+
+verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend on the whole Fashion-MNIST test set
+	@packaging/install-deps build demo test
+	@$(MAKE) --no-print-directory all
+	PYTHONPATH=train $(PYTHON) -m xnortrain verify models/fashion-mnist/fashion-mnist.xnor --images all --xnorctl $(BUILD)/xnorctl
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Run every libFuzzer target for FUZZ_SECONDS (60)
+	@packaging/install-deps build test
+	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-programs
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
+
+bench: ## Measure backend, server and start-up; prints JSON
+	@packaging/install-deps build demo bench
+	@$(MAKE) --no-print-directory all bench-programs >&2
+	@$(PYTHON) tests/bench/run --build $(BUILD)
+
+format: ## Lay out all C sources with clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/xnord $(BUILD)/xnorctl
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/models models/*/*.xnor
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord config/xnord.schema.json
+	install -Dm644 -t $(DESTDIR)/lib/systemd/system packaging/systemd/xnord.service
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/*.5
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
+	install -d $(DESTDIR)/etc/xnord
+	sed 's,"\.\./models/[^"/]*/,"$(PREFIX)/share/xnord/models/,' config/xnord.json > $(DESTDIR)/etc/xnord/xnord.json
+
+clean: ## Remove everything that was built
+	rm -rf build
+
+.PHONY: all help deps demo test test-fast asan tsan verify fuzz bench format install clean test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 .SECONDARY:
