@@ -7,13 +7,14 @@
 
 struct xn_image_stage;
 
-/** What happens to a decoded item; called on a decoder thread with the item's request reference passed on. */
-typedef void (*xn_image_next)(void *user, struct xn_item *item);
+/** What happens to an item that the stage is done with; called on a decoder thread with the item's request reference passed on. `status` 0: decoded, `input` is
+ *  filled. Negative: the item has been settled with it (undecodable, expired, cancelled) and will not come; the callee drops the reference. */
+typedef void (*xn_image_next)(void *user, struct xn_item *item, int status);
 
 XN_MUST_CHECK int xn_image_stage_new(uint32_t threads, uint64_t max_pixels, size_t queue_limit, xn_image_next next, void *user,
                                      struct xn_image_stage **ret_stage, struct xn_error *error);
 /** Hand over `item` with a reference on its request. Errors: -ENOBUFS (queue full; the reference stays with the caller). Items that fail to decode
- *  or whose deadline has passed are settled here and their reference is dropped. Threads: any. */
+ *  or whose deadline has passed are settled here and handed to `next` with their status. Threads: any. */
 XN_MUST_CHECK int xn_image_stage_push(struct xn_image_stage *stage, struct xn_item *item);
 /** Items waiting for a decoder. */
 size_t xn_image_stage_depth(const struct xn_image_stage *stage);

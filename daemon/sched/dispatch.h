@@ -12,6 +12,8 @@ struct xn_dispatch;
 /** What others want to know of the path; all optional, called without locks, must not block. */
 struct xn_dispatch_hooks {
     void *user;
+    /** `instance` starts (busy) or ends a batch: for power attribution. */
+    void (*busy)(void *user, uint32_t instance, bool busy, uint64_t now_ns);
     /** A batch has run: for metrics. Before its items settle. */
     void (*batch_done)(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status);
     /** Joules of the batch that just ran on `instance` for exec_ns. Returns false: not measured. */
