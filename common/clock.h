@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <time.h>
 
-#define XN_NS_PER_US 1000ull
-#define XN_NS_PER_MS 1000000ull
-#define XN_NS_PER_S  1000000000ull
+#define XN_NS_PER_US UINT64_C(1000)
+#define XN_NS_PER_MS UINT64_C(1000000)
+#define XN_NS_PER_S  UINT64_C(1000000000)
 
 /** A deadline that never comes. */
 #define XN_NEVER_NS UINT64_MAX

@@ -5,6 +5,8 @@
 #ifndef XN_DAEMON_CONFIG_H
 #define XN_DAEMON_CONFIG_H
 
+#include <stdio.h>
+
 #include "common/error.h"
 #include "common/log.h"
 #include "common/macros.h"
@@ -15,70 +17,71 @@
 #define XN_CONFIG_SENSORS_MAX      8u
 
 struct xn_config_listener {
-    char *address;             /**< IPv4 or IPv6 literal; default "127.0.0.1" */
-    uint16_t port;             /**< 0: the kernel chooses; default 8000 */
+    char *address; /**< IPv4 or IPv6 literal; default "127.0.0.1" */
+    uint16_t port; /**< 0: the kernel chooses; default 8000 */
 };
 
 struct xn_config_model {
-    char *name;                /**< NULL: the name in the file's metadata */
-    char *path;                /**< .xnor file; relative paths are relative to the configuration file */
-    uint32_t max_batch;        /**< 1..1024, default 32 */
-    uint32_t max_delay_us;     /**< 0..1e6: how long the first image of a batch may wait for others, default 1000 */
-    uint32_t queue_limit;      /**< images waiting, 1..65536, default 1024 */
-    uint32_t timeout_ms;       /**< default deadline of a request, 1..600000, default 10000 */
+    char *name;            /**< NULL: the name in the file's metadata */
+    char *path;            /**< .xnor file; relative paths are relative to the configuration file */
+    uint32_t max_batch;    /**< 1..1024, default 32 */
+    uint32_t max_delay_us; /**< 0..1e6: how long the first image of a batch may wait for others, default 1000 */
+    uint32_t queue_limit;  /**< images waiting, 1..65536, default 1024 */
+    uint32_t timeout_ms;   /**< default deadline of a request, 1..600000, default 10000 */
 };
 
 struct xn_config_accelerator {
-    char *kind;                /**< "cpu", "xrt" */
+    char *kind;                      /**< "cpu", "xrt" */
     char *device, *image, *cpu_mask; /**< as struct xn_accel_options; NULL: default */
     uint32_t instances, threads;     /**< 0: automatic */
     double idle_watts, busy_watts;   /**< declared, for an estimate where no sensor measures; < 0: not declared */
 };
 
-struct xn_config_sensor {      /**< power sensors, tried in order for each domain; see daemon/observe/power.h */
-    char *kind;                /**< "rapl", "hwmon", "xocl" */
-    char *domain;              /**< power domain it measures: "cpu", PCI address ... ; NULL: the kind's own */
-    char *match;               /**< hwmon: prefix of the device's name; NULL: ina2xx by the board tables */
+struct xn_config_sensor { /**< power sensors, tried in order for each domain; see daemon/observe/power.h */
+    char *kind;           /**< "rapl", "hwmon", "xocl" */
+    char *domain;         /**< power domain it measures: "cpu", PCI address ... ; NULL: the kind's own */
+    char *match;          /**< hwmon: prefix of the device's name; NULL: ina2xx by the board tables */
 };
 
 struct xn_config {
-    char *path;                              /**< of the file read; NULL: built-in defaults */
+    char *path; /**< of the file read; NULL: built-in defaults */
     struct xn_config_listener listeners[XN_CONFIG_LISTENERS_MAX];
     uint32_t n_listeners;
     struct xn_config_model models[XN_CONFIG_MODELS_MAX];
     uint32_t n_models;
-    char *default_model;                     /**< served by POST /infer without ?model=; NULL: the first */
+    char *default_model; /**< served by POST /infer without ?model=; NULL: the first */
     struct xn_config_accelerator accelerators[XN_CONFIG_ACCELERATORS_MAX];
     uint32_t n_accelerators;
     struct {
-        uint32_t threads;                    /**< epoll threads, 1..64; 0: min(CPUs, 4) */
-        uint32_t connections;                /**< 1..100000, default 1024 */
-        uint32_t connections_per_ip;         /**< 0: no limit, default 0 */
-        uint32_t idle_timeout_s;             /**< connection without a byte, 1..3600, default 30 */
-        uint32_t body_timeout_s;             /**< whole body must have arrived, 1..3600, default 30 */
+        uint32_t threads;            /**< epoll threads, 1..64; 0: min(CPUs, 4) */
+        uint32_t connections;        /**< 1..100000, default 1024 */
+        uint32_t connections_per_ip; /**< 0: no limit, default 0 */
+        uint32_t idle_timeout_s;     /**< connection without a byte, 1..3600, default 30 */
+        uint32_t body_timeout_s;     /**< whole body must have arrived, 1..3600, default 30 */
     } http;
     struct {
-        uint32_t requests;                   /**< admitted at once, 1..65536, default 1024 */
-        uint32_t images_per_request;         /**< 1..1024, default 64 */
-        uint64_t body_bytes;                 /**< 1 KiB..1 GiB, default 16 MiB */
-        uint64_t json_bytes;                 /**< of a JSON body, default 4 MiB */
-        uint64_t buffer_bytes;               /**< address space of all request buffers, default 256 MiB (resident as used) */
-        uint32_t image_pixels;               /**< of a picture as its file claims, default 64 Mpixel */
+        uint32_t requests;           /**< admitted at once, 1..65536, default 1024 */
+        uint32_t images_per_request; /**< 1..1024, default 64 */
+        uint64_t body_bytes;         /**< 1 KiB..1 GiB, default 16 MiB */
+        uint64_t json_bytes;         /**< of a JSON body, default 4 MiB */
+        uint64_t buffer_bytes;       /**< address space of all request buffers, default 256 MiB (resident as used) */
+        uint32_t image_pixels;       /**< of a picture as its file claims, default 64 Mpixel */
     } limits;
     struct {
-        uint32_t threads;                    /**< decoder threads, 0: CPUs */
+        uint32_t threads; /**< decoder threads, 0: CPUs */
     } image;
     struct {
-        uint32_t sample_ms;                  /**< 10..60000, default 100 */
-        char *hwmon_root, *powercap_root, *pci_root; /**< for tests; defaults /sys/class/hwmon, /sys/class/powercap, /sys/bus/pci/devices */
+        uint32_t sample_ms; /**< 10..60000, default 100 */
+        char *hwmon_root, *powercap_root,
+            *pci_root; /**< for tests; defaults /sys/class/hwmon, /sys/class/powercap, /sys/bus/pci/devices */
         struct xn_config_sensor sensors[XN_CONFIG_SENSORS_MAX];
-        uint32_t n_sensors;                  /**< 0: all kinds are tried */
+        uint32_t n_sensors; /**< 0: all kinds are tried */
     } power;
     struct {
         enum xn_log_level level;
         enum xn_log_target target;
     } log;
-    uint32_t drain_timeout_s;                /**< SIGTERM: longest wait for admitted requests, default 30 */
+    uint32_t drain_timeout_s; /**< SIGTERM: longest wait for admitted requests, default 30 */
 };
 
 /** Fill with defaults (one CPU accelerator, one listener, no model). */
@@ -91,6 +94,20 @@ XN_MUST_CHECK int xn_config_load(struct xn_config *config, const char *path, str
 /** The same from memory, `name` standing for the file in messages. For tests and fuzzing. */
 XN_MUST_CHECK int xn_config_load_memory(struct xn_config *config, const char *name, const char *text, size_t bytes,
                                         struct xn_error *error);
+
+/* Command-line overrides, applied after load (main.c). Errors: -EINVAL (the text names the option's value and the rule), -ENOMEM. */
+
+/** Listener `index` (0 first: the configured ones are forgotten) := "ADDRESS:PORT" or "[IPv6]:PORT". */
+XN_MUST_CHECK int xn_config_set_listen(struct xn_config *config, uint32_t index, const char *text,
+                                       struct xn_error *error);
+/** Model `index` (0 first: the configured ones and the default model are forgotten) := "[NAME=]FILE", relative to the working folder. */
+XN_MUST_CHECK int xn_config_set_model(struct xn_config *config, uint32_t index, const char *text,
+                                      struct xn_error *error);
+/** One key, checked as in a file: ("accelerators[0].threads", "2"), ("log.level", "debug"). */
+XN_MUST_CHECK int xn_config_set(struct xn_config *config, const char *key, const char *value, struct xn_error *error);
+
+/** Every key with its type, range, default and line of help, as a JSON array to `to` (a FILE *). Returns 0 or -EIO. */
+int xn_config_dump_keys(FILE *to);
 
 /** Free what it points to and leave it as after xn_config_init. */
 void xn_config_done(struct xn_config *config);

@@ -18,22 +18,22 @@ struct xn_instances {
     const struct xn_config_accelerator *config[XN_INSTANCES_MAX]; /**< where it came from */
 };
 
-struct xn_model_stats {        /**< updated with relaxed atomics, read by /v2 statistics and metrics */
+struct xn_model_stats { /**< updated with relaxed atomics, read by /v2 statistics and metrics */
     atomic_uint_fast64_t inference_count, execution_count, success_count, fail_count, last_inference_ms;
 };
 
 struct xn_model {
     atomic_uint refs;
-    const char *name;          /**< name it is served under */
+    const char *name; /**< name it is served under */
     struct xn_network *network;
     uint32_t max_batch, max_delay_us, queue_limit, timeout_ms;
-    uint32_t slot;             /**< 0..XN_CONFIG_MODELS_MAX-1: index for metrics and queues; kept over reloads of the same name */
+    uint32_t slot; /**< 0..XN_CONFIG_MODELS_MAX-1: index for metrics and queues; kept over reloads of the same name */
     struct xn_instances *instances;
     struct xn_accel_model *loaded[XN_INSTANCES_MAX]; /**< NULL: that instance cannot run it */
-    struct xn_model_stats *stats; /**< kept over reloads */
+    struct xn_model_stats *stats;                    /**< kept over reloads */
 };
 
-struct xn_models;              /**< the table, by name */
+struct xn_models; /**< the table, by name */
 
 XN_MUST_CHECK int xn_models_new(struct xn_instances *instances, struct xn_models **ret_models);
 /** Every model must have been released by all others. */
@@ -51,7 +51,10 @@ struct xn_model *xn_models_get(struct xn_models *models, const char *name);
 uint32_t xn_models_list(struct xn_models *models, struct xn_model **ret_models, uint32_t max);
 
 struct xn_model *xn_model_ref(struct xn_model *model);
-/** The last release unloads from the instances and frees the network: from a thread that may block. */
+/** Any thread; never blocks: the last release puts the model on a retire list, which xn_models_reap empties. */
 void xn_model_unref(struct xn_model *model);
+
+/** Unload and free retired models whose last reference has gone. Called by main about once a second, and by xn_models_apply. */
+void xn_models_reap(struct xn_models *models);
 
 #endif

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Wiring. A request's way through the callbacks here:
+ *
+ *     http/ --admit--> announced --submit--> encoded items: image/ --decoded--+
+ *                                            tensors: ------------------------+--> dispatch --settle--> http/
+ *
+ * Start: accelerators, models, metrics, power, dispatch, image, http; stop in reverse. Each stage gets only function pointers to the next, so
+ * none includes another. A half-built app can be freed: xn_app_free takes what is there. */
+#include "daemon/app.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "accel/accel.h"
+#include "common/clock.h"
+#include "common/fault.h"
+#include "common/log.h"
+#include "daemon/http/http.h"
+#include "daemon/image/stage.h"
+#include "daemon/models.h"
+#include "daemon/observe/metrics.h"
+#include "daemon/observe/power.h"
+#include "daemon/request.h"
+#include "daemon/sched/dispatch.h"
+
+struct xn_app {
+    struct xn_config config;
+    struct xn_instances instances;
+    struct xn_models *models;
+    struct xn_requests *requests;
+    struct xn_metrics *metrics;
+    struct xn_power *power;
+    struct xn_dispatch *dispatch;
+    struct xn_image_stage *image;
+    struct xn_http *http;
+    uint64_t start_ns;
+    atomic_bool ready;    /* relaxed: what /readyz says; set once after start, cleared once by drain */
+    atomic_bool draining; /* relaxed: new work is refused */
+};
+
+/* ---- the path of a request ---------------------------------------------------------------------------------------- */
+
+static int admit(void *user, const struct xn_model *model, uint32_t n)
+{
+    struct xn_app *app = user;
+
+    if (atomic_load_explicit(&app->draining, memory_order_relaxed))
+        return -ESHUTDOWN;
+    if (!xn_dispatch_has_room(app->dispatch, model, n))
+        return -ENOBUFS;
+    xn_dispatch_announce(app->dispatch, model, (int)n);
+    return 0;
+}
+
+static void retract(void *user, const struct xn_model *model, uint32_t n)
+{
+    struct xn_app *app = user;
+
+    xn_dispatch_announce(app->dispatch, model, -(int)n);
+}
+
+/* The item will not reach the queue: take its announcement back, settle it and let its request go. */
+static void drop_item(struct xn_app *app, struct xn_item *item, int status, const struct xn_error *error)
+{
+    struct xn_request *request = item->request;
+
+    xn_dispatch_announce(app->dispatch, request->model, -1);
+    xn_item_settle(item, status, error);
+    xn_request_unref(request);
+}
+
+static void push_item(struct xn_app *app, struct xn_item *item)
+{
+    struct xn_error error;
+    int r = xn_dispatch_push(app->dispatch, item);
+
+    if (r < 0)
+        drop_item(app, item,
+                  xn_error_set(&error, r, "model %s: its queue is full; try again later", item->request->model->name),
+                  &error);
+}
+
+static void image_done(void *user, struct xn_item *item, int status)
+{
+    struct xn_app *app = user;
+
+    if (status < 0)
+        drop_item(app, item, status, NULL);
+    else
+        push_item(app, item);
+}
+
+static void submit(void *user, struct xn_request *request)
+{
+    struct xn_app *app = user;
+    uint32_t n = request->n_items;
+
+    /* Every item's reference is taken first: the request may be answered, and given back, while this loop runs. */
+    for (uint32_t i = 0; i < n; i++)
+        (void)xn_request_ref(request);
+    for (uint32_t i = 0; i < n; i++) {
+        struct xn_item *item = &request->items[i];
+        struct xn_error error;
+        if (!item->encoded) {
+            push_item(app, item);
+            continue;
+        }
+        int r = xn_image_stage_push(app->image, item);
+        if (r < 0)
+            drop_item(app, item, xn_error_set(&error, r, "the decoders' queue is full; try again later"), &error);
+    }
+}
+
+/* ---- what the stages tell of each other -------------------------------------------------------------------------- */
+
+static void instance_busy(void *user, uint32_t instance, bool busy, uint64_t now_ns)
+{
+    struct xn_app *app = user;
+
+    xn_power_busy(app->power, instance, busy, now_ns);
+}
+
+static void batch_done(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status)
+{
+    struct xn_app *app = user;
+
+    xn_metrics_batch(app->metrics, batch, exec_ns, status);
+}
+
+static bool batch_energy(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
+                         bool *ret_estimated)
+{
+    struct xn_app *app = user;
+
+    return xn_power_batch_energy(app->power, instance, start_ns, end_ns, ret_joules, ret_estimated);
+}
+
+static void instance_health(void *user, uint32_t instance, bool healthy, const char *why)
+{
+    struct xn_app *app = user;
+    const struct xn_accel_info *info = xn_accel_info(app->instances.accel[instance]);
+    struct xn_log_field fields[] = {{"DEVICE", info->name}};
+
+    if (healthy)
+        xn_log_fields(XN_LOG_INFO, fields, 1, "instance %s is back in service", info->name);
+    else
+        xn_log_fields(XN_LOG_ERROR, fields, 1, "instance %s is out of service: %s; it will be reset", info->name, why);
+}
+
+static bool is_ready(void *user)
+{
+    struct xn_app *app = user;
+
+    return atomic_load_explicit(&app->ready, memory_order_relaxed) && xn_dispatch_serving(app->dispatch);
+}
+
+/* ---- GET /v1/status ----------------------------------------------------------------------------------------------- */
+
+static json_t *models_json(struct xn_app *app)
+{
+    struct xn_model *models[XN_CONFIG_MODELS_MAX];
+    uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX);
+    json_t *array = json_array();
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct xn_model *m = models[i];
+        json_t *on = json_array();
+        for (uint32_t k = 0; k < app->instances.n; k++) {
+            if (m->loaded[k])
+                json_array_append_new(on, json_string(xn_accel_info(app->instances.accel[k])->name));
+        }
+        json_array_append_new(
+            array, json_pack("{s:s, s:s, s:s, s:b, s:[i,i,i], s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:o}",
+                             "name", m->name, "version", m->network->version, "sha256", m->network->sha256_hex,
+                             "default", i == 0, "input_shape", (int)m->network->input.h, (int)m->network->input.w,
+                             (int)m->network->input.channels, "classes", (int)m->network->n_classes, "binary_macs",
+                             (json_int_t)m->network->binary_macs, "int8_macs", (json_int_t)m->network->int8_macs,
+                             "max_batch", (int)m->max_batch, "max_delay_us", (int)m->max_delay_us, "queue_limit",
+                             (int)m->queue_limit, "queue_depth", (int)xn_dispatch_depth(app->dispatch, m->slot),
+                             "inferences", (json_int_t)atomic_load(&m->stats->inference_count), "batches",
+                             (json_int_t)atomic_load(&m->stats->execution_count), "instances", on));
+        xn_model_unref(models[i]);
+    }
+    return array;
+}
+
+static json_t *instances_json(struct xn_app *app)
+{
+    json_t *array = json_array();
+
+    for (uint32_t i = 0; i < app->instances.n; i++) {
+        const struct xn_accel_info *info = xn_accel_info(app->instances.accel[i]);
+        struct xn_instance_status status;
+        xn_dispatch_status(app->dispatch, i, &status);
+        json_array_append_new(
+            array, json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:I, s:I}", "name", info->name, "kind",
+                             info->kind, "device", info->device, "geometry", info->geometry, "healthy", status.healthy,
+                             "busy_seconds", (double)status.busy_ns / (double)XN_NS_PER_S, "batches",
+                             (json_int_t)status.batches, "images", (json_int_t)status.images, "failures",
+                             (json_int_t)status.failures, "resets", (json_int_t)status.resets));
+    }
+    return array;
+}
+
+static char *status_json(void *user)
+{
+    struct xn_app *app = user;
+    json_t *root = json_pack(
+        "{s:s, s:s, s:i, s:f, s:b, s:b, s:I, s:o, s:o}", "version", XN_VERSION, "git", XN_GIT, "pid", (int)getpid(),
+        "uptime_seconds", (double)(xn_clock_now_ns() - app->start_ns) / (double)XN_NS_PER_S, "ready", is_ready(app),
+        "draining", atomic_load_explicit(&app->draining, memory_order_relaxed), "requests_active",
+        (json_int_t)xn_requests_active(app->requests), "models", models_json(app), "instances", instances_json(app));
+    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+
+    json_decref(root);
+    return text;
+}
+
+/* ---- start -------------------------------------------------------------------------------------------------------- */
+
+static void log_instance(const struct xn_accel_info *info)
+{
+    struct xn_log_field fields[] = {{"DEVICE", info->name}};
+
+    xn_log_fields(XN_LOG_INFO, fields, 1, "instance %s: %s, %s", info->name, info->device, info->geometry);
+}
+
+static int open_accelerator(struct xn_app *app, const struct xn_config_accelerator *config, struct xn_error *error)
+{
+    const struct xn_accel_backend *backend = xn_accel_find(config->kind);
+    struct xn_accel_options options = {.device = config->device,
+                                       .image = config->image,
+                                       .threads = config->threads,
+                                       .instances = config->instances,
+                                       .cpu_mask = config->cpu_mask};
+    struct xn_instances *all = &app->instances;
+    uint32_t n;
+
+    if (!backend)
+        return xn_error_set(error, -ENODEV, "accelerator \"%s\" is not built into this xnord", config->kind);
+    int r = backend->probe(&options, &n, error);
+    if (r < 0)
+        return xn_error_prefix(error, r, "accelerator \"%s\"", config->kind);
+    for (uint32_t i = 0; i < n; i++) {
+        if (all->n == XN_INSTANCES_MAX)
+            return xn_error_set(error, -E2BIG, "accelerators: more than %u instances in all", XN_INSTANCES_MAX);
+        r = backend->open(&options, i, &all->accel[all->n], error);
+        if (r < 0)
+            return xn_error_prefix(error, r, "accelerator \"%s\", instance %u", config->kind, i);
+        all->config[all->n] = config;
+        log_instance(xn_accel_info(all->accel[all->n++]));
+    }
+    return 0;
+}
+
+static int open_accelerators(struct xn_app *app, struct xn_error *error)
+{
+    for (uint32_t i = 0; i < app->config.n_accelerators; i++) {
+        int r = open_accelerator(app, &app->config.accelerators[i], error);
+        if (r < 0)
+            return r;
+    }
+    if (app->instances.n == 0)
+        return xn_error_set(error, -ENODEV, "no accelerator: the configuration's \"accelerators\" gave no instance");
+    return 0;
+}
+
+static void log_models(struct xn_app *app)
+{
+    struct xn_model *models[XN_CONFIG_MODELS_MAX];
+    uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX);
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct xn_log_field fields[] = {{"MODEL", models[i]->name}};
+        xn_log_fields(XN_LOG_INFO, fields, 1, "model %s version %s: %" PRIu32 " classes, sha256 %.16s", models[i]->name,
+                      models[i]->network->version, models[i]->network->n_classes, models[i]->network->sha256_hex);
+        xn_metrics_set_model(app->metrics, models[i]->slot, models[i]->name);
+        xn_model_unref(models[i]);
+    }
+}
+
+static int start_path(struct xn_app *app, struct xn_error *error)
+{
+    struct xn_config *config = &app->config;
+    struct xn_dispatch_hooks hooks = {.user = app,
+                                      .busy = instance_busy,
+                                      .batch_done = batch_done,
+                                      .energy = batch_energy,
+                                      .health = instance_health};
+    uint32_t items = config->limits.requests * config->limits.images_per_request;
+
+    int r = xn_requests_new(config, &app->requests);
+    if (r < 0)
+        return xn_error_set(error, r, "no memory for limits.requests = %u with %" PRIu64 " bytes of buffers",
+                            config->limits.requests, config->limits.buffer_bytes);
+    r = xn_dispatch_new(&app->instances, items, &hooks, &app->dispatch, error);
+    if (r < 0)
+        return r;
+    return xn_image_stage_new(config->image.threads, config->limits.image_pixels, items, image_done, app, &app->image,
+                              error);
+}
+
+static int start_http(struct xn_app *app, struct xn_error *error)
+{
+    struct xn_http_next next = {.user = app,
+                                .models = app->models,
+                                .requests = app->requests,
+                                .metrics = app->metrics,
+                                .instances = &app->instances,
+                                .admit = admit,
+                                .retract = retract,
+                                .submit = submit,
+                                .ready = is_ready,
+                                .status_json = status_json};
+
+    return xn_http_new(&app->config, &next, &app->http, error);
+}
+
+static int start(struct xn_app *app, struct xn_error *error)
+{
+    int r = open_accelerators(app, error);
+    if (r < 0)
+        return r;
+    r = xn_metrics_new(&app->instances, &app->metrics);
+    if (r < 0)
+        return xn_error_set(error, r, "no memory for metrics");
+    r = xn_models_new(&app->instances, &app->models);
+    if (r < 0)
+        return xn_error_set(error, r, "no memory for the table of models");
+    r = xn_models_apply(app->models, &app->config, error);
+    if (r < 0)
+        return r;
+    log_models(app);
+    r = xn_power_new(&app->config, &app->instances, &app->power, error);
+    if (r < 0)
+        return r;
+    r = start_path(app, error);
+    if (r < 0)
+        return r;
+    return start_http(app, error);
+}
+
+int xn_app_new(struct xn_config *config, struct xn_app **ret_app, struct xn_error *error)
+{
+    struct xn_app *app = xn_calloc(1, sizeof(*app));
+    if (!app)
+        return xn_error_set(error, -ENOMEM, "no memory to start");
+
+    /* jansson seeds its hash tables from this; request JSON is foreign. */
+    unsigned seed;
+    if (getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
+        json_object_seed(seed);
+    app->start_ns = xn_clock_now_ns();
+    app->config = *config;
+    int r = start(app, error);
+    if (r < 0) {
+        xn_config_init(&app->config); /* still the caller's */
+        xn_app_free(app);
+        return r;
+    }
+    xn_config_init(config);
+    atomic_store_explicit(&app->ready, true, memory_order_relaxed);
+    *ret_app = app;
+    return 0;
+}
+
+/* ---- while it runs ------------------------------------------------------------------------------------------------ */
+
+uint16_t xn_app_port(const struct xn_app *app)
+{
+    return xn_http_port(app->http, 0);
+}
+
+void xn_app_status_line(struct xn_app *app, char *ret_text, size_t capacity)
+{
+    struct xn_model *models[XN_CONFIG_MODELS_MAX];
+    uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX), healthy = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        xn_model_unref(models[i]);
+    for (uint32_t i = 0; i < app->instances.n; i++) {
+        struct xn_instance_status status;
+        xn_dispatch_status(app->dispatch, i, &status);
+        healthy += status.healthy;
+    }
+    snprintf(ret_text, capacity, "%u model%s on %u of %u instances, %zu requests in flight", n, n == 1 ? "" : "s",
+             healthy, app->instances.n, xn_requests_active(app->requests));
+}
+
+void xn_app_tick(struct xn_app *app)
+{
+    xn_models_reap(app->models);
+}
+
+bool xn_app_alive(struct xn_app *app, uint64_t stale_ns)
+{
+    uint64_t now_ns = xn_clock_now_ns();
+    uint64_t heartbeat_ns = xn_dispatch_heartbeat_ns(app->dispatch);
+
+    return xn_dispatch_serving(app->dispatch) && (heartbeat_ns >= now_ns || now_ns - heartbeat_ns <= stale_ns);
+}
+
+/* The parts of a new configuration that need a restart are named once, so that nobody waits for a change that does not come. */
+static void log_kept_settings(const struct xn_config *running, const struct xn_config *wanted)
+{
+    if (running->n_listeners != wanted->n_listeners || running->n_accelerators != wanted->n_accelerators ||
+        memcmp(&running->http, &wanted->http, sizeof(running->http)) != 0 ||
+        memcmp(&running->limits, &wanted->limits, sizeof(running->limits)) != 0 ||
+        memcmp(&running->image, &wanted->image, sizeof(running->image)) != 0)
+        xn_log_warning(
+            "reload: changes of listen, accelerators, http, limits and image take effect at the next restart");
+}
+
+int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error)
+{
+    int r = xn_models_apply(app->models, config, error);
+    if (r < 0)
+        return r;
+    log_kept_settings(&app->config, config);
+    xn_log_set_level(config->log.level);
+    log_models(app);
+    xn_config_done(config);
+    return 0;
+}
+
+/* ---- stop --------------------------------------------------------------------------------------------------------- */
+
+/* Requests whose answer is still on its way to the client: bounded by the HTTP timeouts, and by deadline_ns. */
+static int wait_for_answers(struct xn_app *app, uint64_t deadline_ns)
+{
+    const struct timespec pause = {.tv_nsec = 2 * (long)XN_NS_PER_MS};
+
+    while (xn_requests_active(app->requests) > 0) {
+        if (xn_clock_now_ns() >= deadline_ns)
+            return -ETIMEDOUT;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+int xn_app_drain(struct xn_app *app)
+{
+    uint64_t deadline_ns = xn_clock_now_ns() + app->config.drain_timeout_s * XN_NS_PER_S;
+
+    atomic_store_explicit(&app->ready, false, memory_order_relaxed);
+    atomic_store_explicit(&app->draining, true, memory_order_relaxed);
+    xn_http_quiesce(app->http);
+    /* Bodies still being received become items; only when none is left is the queue final. */
+    int r = wait_for_answers(app, deadline_ns);
+    int drained = xn_dispatch_drain(app->dispatch, deadline_ns);
+
+    return r < 0 ? r : drained;
+}
+
+void xn_app_free(struct xn_app *app)
+{
+    if (!app)
+        return;
+    xn_image_stage_free(app->image);
+    xn_dispatch_free(app->dispatch); /* settles what is left, so that no connection stays suspended */
+    xn_http_free(app->http);
+    xn_power_free(app->power);
+    xn_models_free(app->models);
+    xn_requests_free(app->requests);
+    xn_metrics_free(app->metrics);
+    for (uint32_t i = 0; i < app->instances.n; i++)
+        xn_accel_backend(app->instances.accel[i])->close(app->instances.accel[i]);
+    xn_config_done(&app->config);
+    free(app);
+}

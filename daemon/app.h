@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The daemon as a whole: makes the stages, wires each one's `next`, and takes them down in order. The only file that knows them all. */
+#ifndef XN_DAEMON_APP_H
+#define XN_DAEMON_APP_H
+
+#include "common/error.h"
+#include "daemon/config.h"
+
+struct xn_app;
+
+/** Open the accelerators, load the models, start every stage and listen. `*config` is moved into the app on success (and left as after
+ *  xn_config_init). When it returns 0 the server answers and is ready. Errors: of whatever failed, named in the text. Threads: main. */
+XN_MUST_CHECK int xn_app_new(struct xn_config *config, struct xn_app **ret_app, struct xn_error *error);
+
+/** Apply a configuration read anew: models and log level change, without dropping a request; what cannot change while running (listeners,
+ *  accelerators, limits) is kept, and named in the log where it differs. *config is consumed on success. On failure everything stays as it
+ *  was. Threads: main. */
+XN_MUST_CHECK int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error);
+
+/** Port of listener 0 as bound. */
+uint16_t xn_app_port(const struct xn_app *app);
+
+/** One line for sd_notify's STATUS=, at most `capacity` bytes with its NUL. */
+void xn_app_status_line(struct xn_app *app, char *ret_text, size_t capacity);
+
+/** Housekeeping, called by main about once a second: frees retired models. */
+void xn_app_tick(struct xn_app *app);
+
+/** True while every thread that requests depend on has been seen alive within the last `stale_ns`; one hung accelerator does not count
+ *  while another serves. For the watchdog. */
+bool xn_app_alive(struct xn_app *app, uint64_t stale_ns);
+
+/** SIGTERM: fail readiness, refuse new work, finish all that was admitted. Returns 0, or -ETIMEDOUT where the drain timeout passed first (the
+ *  rest is then answered 503 by xn_app_free). Threads: main. */
+int xn_app_drain(struct xn_app *app);
+
+/** Stop and free. NULL is legal. */
+void xn_app_free(struct xn_app *app);
+
+#endif

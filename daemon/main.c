@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The program: command line, signals, systemd. All signals are blocked in every thread and read here through a signalfd, so that they are
+ * handled as ordinary events between two waits:
+ *
+ *     SIGTERM, SIGINT  drain, exit 0 (a second one: exit at once, 1)
+ *     SIGHUP           reload configuration and models
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "daemon/app.h"
+#include "daemon/config.h"
+
+#define TICK_MS 1000
+/* A thread that has not been seen for this long keeps the watchdog from being fed; systemd's own limit (WatchdogSec) comes on top. */
+#define STALE_NS (10 * XN_NS_PER_S)
+
+enum { EXIT_USAGE = 2 };
+
+struct options {
+    const char *config_path;
+    const char *listen[XN_CONFIG_LISTENERS_MAX];
+    uint32_t n_listen;
+    const char *models[XN_CONFIG_MODELS_MAX];
+    uint32_t n_models;
+    const char *instances, *threads, *cpu_mask, *log_level;
+    const char *port_file;
+    bool check_config;
+};
+
+static void print_help(FILE *to)
+{
+    fputs(
+        "xnord " XN_VERSION ": inference server for binary neural networks\n"
+        "\n"
+        "usage: xnord [OPTION]...\n"
+        "\n"
+        "  -c, --config FILE         configuration (default /etc/xnord/xnord.json where it exists)\n"
+        "  -l, --listen ADDR:PORT    listen here instead; [::1]:8000 for IPv6; port 0: the kernel chooses; repeatable\n"
+        "  -m, --model [NAME=]FILE   serve this .xnor file instead of the configured models; repeatable\n"
+        "      --instances N         CPU instances\n"
+        "      --threads N           threads of each CPU instance\n"
+        "      --cpu-mask LEVEL      highest instruction set level to use (\"portable\" ...)\n"
+        "      --log-level LEVEL     error, warning, info or debug\n"
+        "      --port-file FILE      write the port of the first listener here once it is ready\n"
+        "      --check-config        check the configuration, say what is wrong, and exit\n"
+        "      --print-config-keys   list every configuration key with its type, range and default, as JSON\n"
+        "  -V, --version             print the version\n"
+        "  -h, --help                this\n"
+        "\n"
+        "SIGTERM drains and ends; SIGHUP reloads configuration and models. See xnord(8), xnord.json(5).\n",
+        to);
+}
+
+enum { OPT_INSTANCES = 256, OPT_THREADS, OPT_CPU_MASK, OPT_LOG_LEVEL, OPT_PORT_FILE, OPT_CHECK, OPT_KEYS };
+
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"listen", required_argument, NULL, 'l'},
+    {"model", required_argument, NULL, 'm'},
+    {"instances", required_argument, NULL, OPT_INSTANCES},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"cpu-mask", required_argument, NULL, OPT_CPU_MASK},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"port-file", required_argument, NULL, OPT_PORT_FILE},
+    {"check-config", no_argument, NULL, OPT_CHECK},
+    {"print-config-keys", no_argument, NULL, OPT_KEYS},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static void usage_error(const char *what)
+{
+    fprintf(stderr, "xnord: %s; see xnord --help\n", what);
+    exit(EXIT_USAGE);
+}
+
+static void add_option(const char **list, uint32_t *n, uint32_t max, const char *what)
+{
+    if (*n == max)
+        usage_error(what);
+    list[(*n)++] = optarg;
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:l:m:Vh", long_options, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            o->config_path = optarg;
+            break;
+        case 'l':
+            add_option(o->listen, &o->n_listen, XN_CONFIG_LISTENERS_MAX, "too many --listen");
+            break;
+        case 'm':
+            add_option(o->models, &o->n_models, XN_CONFIG_MODELS_MAX, "too many --model");
+            break;
+        case OPT_INSTANCES:
+            o->instances = optarg;
+            break;
+        case OPT_THREADS:
+            o->threads = optarg;
+            break;
+        case OPT_CPU_MASK:
+            o->cpu_mask = optarg;
+            break;
+        case OPT_LOG_LEVEL:
+            o->log_level = optarg;
+            break;
+        case OPT_PORT_FILE:
+            o->port_file = optarg;
+            break;
+        case OPT_CHECK:
+            o->check_config = true;
+            break;
+        case OPT_KEYS:
+            exit(xn_config_dump_keys(stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+        case 'V':
+            puts("xnord " XN_VERSION " (" XN_GIT ")");
+            exit(EXIT_SUCCESS);
+        case 'h':
+            print_help(stdout);
+            exit(EXIT_SUCCESS);
+        default:
+            exit(EXIT_USAGE); /* getopt has said why */
+        }
+    }
+    if (optind < argc)
+        usage_error("takes no arguments besides options");
+}
+
+/* The configuration as file and command line give it; used at start and again at SIGHUP. */
+static int read_config(const struct options *o, struct xn_config *config, struct xn_error *error)
+{
+    static const char default_path[] = "/etc/xnord/xnord.json";
+    const char *path = o->config_path ? o->config_path : access(default_path, F_OK) == 0 ? default_path : NULL;
+    int r = 0;
+
+    xn_config_init(config);
+    if (path)
+        r = xn_config_load(config, path, error);
+    for (uint32_t i = 0; r >= 0 && i < o->n_listen; i++)
+        r = xn_config_set_listen(config, i, o->listen[i], error);
+    for (uint32_t i = 0; r >= 0 && i < o->n_models; i++)
+        r = xn_config_set_model(config, i, o->models[i], error);
+    if (r >= 0 && o->instances)
+        r = xn_config_set(config, "accelerators[0].instances", o->instances, error);
+    if (r >= 0 && o->threads)
+        r = xn_config_set(config, "accelerators[0].threads", o->threads, error);
+    if (r >= 0 && o->cpu_mask)
+        r = xn_config_set(config, "accelerators[0].cpu_mask", o->cpu_mask, error);
+    if (r >= 0 && o->log_level)
+        r = xn_config_set(config, "log.level", o->log_level, error);
+    if (r >= 0 && config->n_models == 0)
+        r = xn_error_set(error, -EINVAL,
+                         "no model to serve: name one in the configuration's \"models\" or with --model FILE");
+    if (r < 0)
+        xn_config_done(config);
+    return r;
+}
+
+/* Written under another name and renamed, so that who waits for the file never reads half a number. */
+static int write_port_file(const char *path, uint16_t port, struct xn_error *error)
+{
+    char temporary[4096];
+    int n = snprintf(temporary, sizeof(temporary), "%s.%d", path, (int)getpid());
+    if (n < 0 || (size_t)n >= sizeof(temporary))
+        return xn_error_set(error, -ENAMETOOLONG, "--port-file %s: the path is too long", path);
+    FILE *f = fopen(temporary, "we");
+    if (!f)
+        return xn_error_set(error, -errno, "--port-file %s: %s", path, strerror(errno));
+    bool written = fprintf(f, "%u\n", port) > 0;
+    if (fclose(f) != 0 || !written || rename(temporary, path) != 0) {
+        int r = -errno;
+        unlink(temporary);
+        return xn_error_set(error, r, "--port-file %s: %s", path, strerror(-r));
+    }
+    return 0;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return -EINVAL;
+    signal(SIGPIPE, SIG_IGN);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static void reload(struct xn_app *app, const struct options *o)
+{
+    struct xn_config config;
+    struct xn_error error;
+
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, xn_clock_now_ns() / XN_NS_PER_US);
+    int r = read_config(o, &config, &error);
+    if (r >= 0) {
+        r = xn_app_reload(app, &config, &error);
+        if (r < 0)
+            xn_config_done(&config);
+    }
+    if (r < 0)
+        xn_log_error("reload failed, everything stays as it was: %s", error.text);
+    else
+        xn_log_info("reloaded");
+    sd_notify(0, "READY=1");
+}
+
+static void tick(struct xn_app *app, uint64_t watchdog_us)
+{
+    char status[160];
+
+    xn_app_tick(app);
+    xn_app_status_line(app, status, sizeof(status));
+    if (watchdog_us > 0 && xn_app_alive(app, STALE_NS))
+        sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);
+    else
+        sd_notifyf(0, "STATUS=%s", status);
+}
+
+/* Serve until told to stop; returns the signal. */
+static int serve(struct xn_app *app, const struct options *o, int signal_fd)
+{
+    uint64_t watchdog_us = 0;
+    int tick_ms = TICK_MS;
+
+    if (sd_watchdog_enabled(0, &watchdog_us) > 0 && watchdog_us / 2000 < TICK_MS)
+        tick_ms = (int)(watchdog_us / 2000) + 1;
+    for (;;) {
+        struct pollfd wait = {.fd = signal_fd, .events = POLLIN};
+        int n = poll(&wait, 1, tick_ms);
+        tick(app, watchdog_us);
+        if (n <= 0)
+            continue;
+        struct signalfd_siginfo info;
+        if (read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+            continue;
+        if (info.ssi_signo != SIGHUP)
+            return (int)info.ssi_signo;
+        reload(app, o);
+    }
+}
+
+static int stop(struct xn_app *app, int signal_number)
+{
+    xn_log_info("%s: draining", signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
+    sd_notify(0, "STOPPING=1\nSTATUS=draining");
+    /* A second signal during the drain ends the process the plain way. */
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    int r = xn_app_drain(app);
+    if (r < 0)
+        xn_log_warning("drain: not every request could be answered in time; the rest gets 503");
+    xn_app_free(app);
+    xn_log_info("stopped");
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {0};
+    struct xn_config config;
+    struct xn_error error;
+    struct xn_app *app;
+
+    parse_options(argc, argv, &options);
+    xn_log_init(XN_LOG_INFO, XN_LOG_AUTO);
+    int r = read_config(&options, &config, &error);
+    if (options.check_config) {
+        if (r < 0)
+            fprintf(stderr, "%s\n", error.text);
+        else
+            printf("%s: good\n", config.path ? config.path : "built-in configuration");
+        xn_config_done(&config);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    }
+    if (r < 0) {
+        xn_log_error("%s", error.text);
+        return EXIT_FAILURE;
+    }
+    xn_log_init(config.log.level, config.log.target);
+    int signal_fd = open_signals();
+    if (signal_fd < 0) {
+        xn_log_error("signals: %s", strerror(-signal_fd));
+        return EXIT_FAILURE;
+    }
+    uint64_t start_ns = xn_clock_now_ns();
+    r = xn_app_new(&config, &app, &error);
+    if (r >= 0 && options.port_file) {
+        r = write_port_file(options.port_file, xn_app_port(app), &error);
+        if (r < 0)
+            xn_app_free(app);
+    }
+    if (r < 0) {
+        xn_log_error("cannot start: %s", error.text);
+        xn_config_done(&config);
+        return EXIT_FAILURE;
+    }
+    xn_log_info("ready on port %u after %" PRIu64 " ms", xn_app_port(app),
+                (xn_clock_now_ns() - start_ns) / XN_NS_PER_MS);
+    sd_notify(0, "READY=1");
+    return stop(app, serve(app, &options, signal_fd));
+}
