@@ -10,7 +10,7 @@
 enum xn_log_level { XN_LOG_ERROR, XN_LOG_WARNING, XN_LOG_INFO, XN_LOG_DEBUG };
 
 enum xn_log_target {
-    XN_LOG_AUTO,    /**< journald when $JOURNAL_STREAM names our stderr, else stderr */
+    XN_LOG_AUTO, /**< journald when $JOURNAL_STREAM names our stderr, else stderr */
     XN_LOG_STDERR,
     XN_LOG_JOURNAL,
 };

@@ -7,21 +7,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define XN_MUST_CHECK     __attribute__((warn_unused_result))
-#define XN_PRINTF(f, a)   __attribute__((format(printf, f, a)))
-#define XN_UNUSED         __attribute__((unused))
-#define XN_NORETURN       __attribute__((noreturn))
-#define XN_CLEANUP(fn)    __attribute__((cleanup(fn)))
-#define XN_ALIGNED(n)     __attribute__((aligned(n)))
-#define XN_LIKELY(x)      __builtin_expect(!!(x), 1)
-#define XN_UNLIKELY(x)    __builtin_expect(!!(x), 0)
+#define XN_MUST_CHECK   __attribute__((warn_unused_result))
+#define XN_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define XN_UNUSED       __attribute__((unused))
+#define XN_NORETURN     __attribute__((noreturn))
+#define XN_CLEANUP(fn)  __attribute__((cleanup(fn)))
+#define XN_ALIGNED(n)   __attribute__((aligned(n)))
+#define XN_LIKELY(x)    __builtin_expect(!!(x), 1)
+#define XN_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 
 #define XN_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define XN_MIN(a, b)    ((a) < (b) ? (a) : (b))
 #define XN_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
 /** The struct of type `type` whose member `member` is at `ptr`. */
-#define XN_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define XN_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /** Cache-line size that shared counters and arenas are aligned to, in bytes. */
 #define XN_CACHE_LINE 64u
