@@ -149,16 +149,26 @@ install: all ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/models models/*/*.xnor
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord config/xnord.schema.json
 	install -Dm644 -t $(DESTDIR)/lib/systemd/system packaging/systemd/xnord.service
+	install -Dm644 packaging/systemd/xnord.sysusers $(DESTDIR)/usr/lib/sysusers.d/xnord.conf
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/prometheus packaging/prometheus/xnord.rules.yml packaging/prometheus/scrape.example.yml
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/*.5
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	install -d $(DESTDIR)/etc/xnord
 	sed 's,"\.\./models/[^"/]*/,"$(PREFIX)/share/xnord/models/,' config/xnord.json > $(DESTDIR)/etc/xnord/xnord.json
 
+deb: ## Build the Debian package into build/deb
+	@packaging/install-deps build package
+	rm -rf build/deb && mkdir -p build/deb/xnord-$(VERSION)
+	git ls-files -z | xargs -0 cp --parents -t build/deb/xnord-$(VERSION)
+	cp -r packaging/debian build/deb/xnord-$(VERSION)/debian
+	cd build/deb/xnord-$(VERSION) && dpkg-buildpackage -us -uc -b
+	@ls -l build/deb/*.deb
+
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo test test-fast asan tsan verify fuzz bench format install clean test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo test test-fast asan tsan verify fuzz bench format install deb clean test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 .SECONDARY:
