@@ -92,3 +92,10 @@ def test_systemd_unit() -> None:
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if "xnord.service" in line and "is not executable" not in line]
     assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+@pytest.mark.parametrize("command", [["check", "rules", "xnord.rules.yml"], ["test", "rules", "xnord.rules.test.yml"]])
+def test_prometheus_rules(command: list[str]) -> None:
+    done = subprocess.run(["promtool", *command], cwd=ROOT / "packaging/prometheus", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
