@@ -19,75 +19,88 @@ enum xn_dtype {
     XN_DTYPE_BITS = 1, /**< ±1 */
     XN_DTYPE_U8 = 2,
     XN_DTYPE_I8 = 3,
-    XN_DTYPE_I16 = 4,  /**< the residual stream */
-    XN_DTYPE_I32 = 5,  /**< accumulators and logits */
-    XN_DTYPE_I64 = 6,  /**< tensors only: biases of SCALE */
+    XN_DTYPE_I16 = 4, /**< the residual stream */
+    XN_DTYPE_I32 = 5, /**< accumulators and logits */
+    XN_DTYPE_I64 = 6, /**< tensors only: biases of SCALE */
 };
 
+/** What a window (CONV, MAXPOOL, AVGPOOL) sees outside the map. */
 enum xn_pad {
-    XN_PAD_NONE = 0,      /**< all four paddings are 0 */
-    XN_PAD_MINUS_ONE = 1, /**< taps outside the map read -1; BITS inputs only */
-    XN_PAD_ZERO = 2,      /**< taps outside the map contribute 0 */
+    XN_PAD_NONE = 0,      /**< nothing is outside: all four paddings are 0 */
+    XN_PAD_MINUS_ONE = 1, /**< taps outside the map read -1; CONV with a BITS input only */
+    XN_PAD_ZERO = 2,      /**< taps outside the map contribute nothing: 0 to a sum, no candidate to a maximum */
 };
 
-/** The operations. s, x: elements of the first input; r: of the second. `T[]` etc.: tensors, in the order of tensors[].
- *  sat16(v) clamps to -32768..32767; `>>` is arithmetic (floors); intermediates are computed without overflow. */
+/** The operations. x, s: elements of the first input; r: of the second. `T[]` etc.: tensors, in the order of tensors[], one
+ *  element for each channel. clamp(v): to the range of the output's type; sat16(v): to -32768..32767. `>>` is arithmetic
+ *  (rounds down); half = n > 0 ? 2^(n-1) : 0, so that (v + half) >> n rounds to nearest, ties up. Intermediates are exact: 64
+ *  bits suffice for all of them, and 32 bits for the sums of CONV and DENSE (see XN_ACCUMULATOR_MAX).
+ *
+ *  Windows: kernel k, stride t, paddings a before and b after, each less than k; an axis of n elements gives
+ *  (n + a + b - k) / t + 1 outputs (rounded down; n + a + b >= k), and output o sees elements o*t - a ... o*t - a + k - 1. So every
+ *  window sees at least one element of the map. Where an operation does not mention a shape, it keeps that of its input. */
 enum xn_op {
-    /** Convolution. x: BITS, U8 or I8 [h][w][c]; tensors[0] weights BITS [oc][kh*kw*c/groups] or I8
-     *  [oc][kh][kw][c/groups]; out I32 [oh][ow][oc], s = sum of x*w over the valid taps. kernel 1..7, stride 1..2,
-     *  oh = (h + pad_top + pad_bottom - kernel_h)/stride_h + 1 (floor). groups divides c and oc; group g reads input
-     *  channels g*c/groups.. and makes output channels g*oc/groups... Depthwise: groups = c. Paddings < kernel. */
+    /** Convolution. x: BITS, U8 or I8 [h][w][c]; tensors[0] weights BITS [oc][kh*kw*c/groups] (element (ky*kw + kx)*c/groups + i)
+     *  or I8 [oc][kh][kw][c/groups]; any of the six pairs. out I32 [oh][ow][oc]: s = sum of x*w over the taps of the window,
+     *  not flipped; with both BITS that is K - 2*popcount(x ^ w) over the K taps x channels that count. kernel 1..7, stride
+     *  1..2. groups divides c and oc; group g reads input channels g*c/groups... and makes output channels
+     *  g*oc/groups.... Depthwise: groups = c. */
     XN_OP_CONV = 1,
-    /** Fully connected. x: BITS, U8 or I8 [h][w][c], flattened in that order; tensors[0] weights BITS [oc][h*w*c] or I8
-     *  [oc][h*w*c]; out I32 [1][1][oc]. */
+    /** Fully connected. x: BITS, U8 or I8 [h][w][c], flattened in that order; tensors[0] weights BITS or I8 [oc][h*w*c];
+     *  out I32 [1][1][oc]. */
     XN_OP_DENSE = 2,
-    /** x: U8, I8, I16 or I32; tensors[0] T I32 [c]; out BITS: x >= T[c]. */
+    /** x: U8, I8, I16 or I32; tensors[0] T I32 [c]; out BITS: x >= T[c] ? +1 : -1. */
     XN_OP_THRESHOLD = 3,
     /** Multiply-shift. x: I32, I16, I8 or U8; optional second input r: I16 of the same shape, only with out I16;
      *  tensors[0] M I16 [c], tensors[1] B I64 [c] (|B| <= 2^46); shift n 0..30;
-     *  out I16, I8 or U8: sat(r + ((M[c]*x + B[c] + half) >> n)), half = n > 0 ? 2^(n-1) : 0; 64-bit intermediates. */
+     *  out I16, I8 or U8: clamp(r + ((M[c]*x + B[c] + half) >> n)), r = 0 where there is no second input. */
     XN_OP_SCALE = 4,
     /** x, r: I16, same shape; out I16: sat16(x + r). */
     XN_OP_ADD = 5,
     /** x: I16; tensors[0] A I16 [c], tensors[1] K U8 [c] (0..15), tensors[2] B I16 [c]; out I16:
      *  t = x + A[c]; sat16((t >= 0 ? t : t >> K[c]) + B[c]). RPReLU with slopes 2^-K. */
     XN_OP_RPRELU = 6,
-    /** Any of BITS (an OR), U8, I8, I16; out the same type. kernel 1..7, stride 1..7, paddings < kernel; taps outside the map
-     *  are left out. kernel 1 with stride 2 is plain sub-sampling. */
+    /** Any of BITS (an OR), U8, I8, I16; out the same type: the largest element of the window. kernel 1..7, stride 1..7,
+     *  padding NONE or ZERO. kernel 1 with stride 2 is plain sub-sampling. */
     XN_OP_MAXPOOL = 7,
-    /** x: BITS, U8, I8 or I16; out I16: sat16((sum * multiplier + half) >> shift); taps outside count 0; multiplier 1..65536,
-     *  shift 0..30. kernel and stride 1..7. A 2x2 mean: multiplier 1, shift 2. */
+    /** x: BITS (+1 and -1), U8, I8 or I16; out I16: sat16((sum * multiplier + half) >> n), sum over the window; multiplier
+     *  1..65536, shift n 0..30. kernel and stride 1..7, padding NONE or ZERO. A 2x2 mean: multiplier 1, shift 2. */
     XN_OP_AVGPOOL = 8,
-    /** As AVGPOOL over the whole map; out I16 or I32 [1][1][c] (I32: no saturation needed, bounds are checked). */
+    /** As AVGPOOL over the whole map; out I16, or I32 without saturation (the loader proves |out| <= XN_ACCUMULATOR_MAX),
+     *  [1][1][c]. */
     XN_OP_GLOBAL_AVGPOOL = 9,
     /** 2..8 inputs of one type and one h, w; BITS, U8, I8 or I16; out: channels one after another. A value may appear more
      *  than once: concat(x, x) doubles the channels of a shortcut. */
     XN_OP_CONCAT = 10,
     /** Last layer. x: I32 or I16 [1][1][classes]; tensors[0] M I32, tensors[1] B I32 [classes]; out I32: M[c]*x + B[c] (the
-     *  loader proves that it fits). The class is the argmax (lowest index on ties); score = scale * z + offset. */
+     *  loader proves that it fits). The class is the argmax (lowest index on ties); score = scale * z + offset, scale > 0. */
     XN_OP_LOGITS = 11,
 };
 
 /* Limits that every valid network keeps. */
-#define XN_LAYERS_MAX        4096u
-#define XN_TENSORS_MAX       16384u
-#define XN_LAYER_INPUTS_MAX  8u
-#define XN_LAYER_TENSORS_MAX 4u
-#define XN_SIDE_MAX          4096u         /**< h and w of a value */
-#define XN_CHANNELS_MAX      65536u
-#define XN_VALUE_ELEMENTS_MAX (1u << 26)   /**< h*w*c of a value */
-#define XN_ACCUMULATOR_MAX   (1 << 30)     /**< bound of |s| that the loader proves for every CONV, DENSE, pool sum */
+#define XN_LAYERS_MAX         4096u
+#define XN_TENSORS_MAX        16384u
+#define XN_LAYER_INPUTS_MAX   8u
+#define XN_LAYER_TENSORS_MAX  4u
+#define XN_SIDE_MAX           4096u /**< h and w of a value */
+#define XN_CHANNELS_MAX       65536u
+#define XN_VALUE_ELEMENTS_MAX (1u << 26) /**< h*w*c of a value */
+/** Bound of sum(|x|*|w|) over the taps of every CONV and DENSE and of sum(|x|) of every pool, proven by the loader from the weights and the
+ *  bounds of x. So every partial sum, in any order, fits int32. Every I32 value but the logits keeps it too. */
+#define XN_ACCUMULATOR_MAX      (1 << 30)
 #define XN_MODEL_FILE_BYTES_MAX (1ull << 30)
-#define XN_META_BYTES_MAX    (1u << 20)
-#define XN_MODEL_NAME_BYTES  64u           /**< with NUL; [A-Za-z0-9._-], not starting with '.' */
-#define XN_MACS_MAX          (1ull << 40)  /**< multiply-accumulates an image */
+#define XN_META_BYTES_MAX       (1u << 20)
+#define XN_MODEL_NAME_BYTES     64u                /**< with NUL; [A-Za-z0-9._-], not starting with '.' */
+#define XN_MACS_MAX             (1ull << 40)       /**< multiply-accumulates an image */
+#define XN_SCALE_BIAS_MAX       (INT64_C(1) << 46) /**< of SCALE's B */
+#define XN_LABEL_BYTES_MAX      256u               /**< of a class label, with NUL */
 
 /** Shape and type of a value. */
 struct xn_value {
     enum xn_dtype dtype;
     uint32_t h, w, c;
-    int64_t min, max;      /**< proven bounds of its elements */
-    uint32_t last_use;     /**< index of the last layer that reads it; its own maker's where none does */
+    int64_t min, max;  /**< proven bounds of its elements (over all channels; not always reached) */
+    uint32_t last_use; /**< index of the last layer that reads it; its own maker's where none does */
 };
 
 struct xn_tensor {
@@ -95,7 +108,7 @@ struct xn_tensor {
     uint32_t rank;
     uint32_t dims[4];
     size_t bytes;
-    const void *data;      /**< in the mapped file, 64-byte aligned. BITS: dims[0] rows, each of dims[1] elements in
+    const void *data; /**< in the file's memory, 64-byte aligned. BITS: dims[0] rows, each of dims[1] elements in
                                 ceil(dims[1]/64) little-endian words, element e in bit e%64 of word e/64, unused bits 0 */
 };
 
@@ -108,12 +121,12 @@ struct xn_layer {
     uint32_t groups;
     uint32_t shift;
     int32_t multiplier;
-    float scale, offset;                         /**< LOGITS */
+    float scale, offset; /**< LOGITS */
     uint32_t n_inputs;
-    uint32_t inputs[XN_LAYER_INPUTS_MAX];        /**< value ids */
+    uint32_t inputs[XN_LAYER_INPUTS_MAX];                  /**< value ids */
     const struct xn_tensor *tensors[XN_LAYER_TENSORS_MAX]; /**< by role; NULL where the operation has none */
-    uint64_t macs;                               /**< multiply-accumulates an image; 0 but for CONV and DENSE */
-    bool binary;                                 /**< CONV, DENSE: both operands are bits */
+    uint64_t macs; /**< multiply-accumulates an image; 0 but for CONV and DENSE */
+    bool binary;   /**< CONV, DENSE: both operands are bits */
 };
 
 enum xn_resize_fit {
@@ -126,21 +139,22 @@ enum xn_resize_fit {
  *  docs/model-format.md "Images"), then per channel clamp((multiplier[c]*pixel + offset[c] + half) >> shift) to the input's
  *  dtype. */
 struct xn_input_spec {
-    uint32_t h, w, channels;   /**< channels 1 (grey) or 3 (RGB) where is_image; else the tensor's c */
-    enum xn_dtype dtype;       /**< U8 or I8 */
-    bool is_image;             /**< metadata describes an image; false: raw tensors only */
+    uint32_t h, w, channels; /**< channels 1 (grey) or 3 (RGB) where is_image; else the tensor's c */
+    enum xn_dtype dtype;     /**< U8 or I8 */
+    bool is_image;           /**< metadata describes an image; false: raw tensors only */
     enum xn_resize_fit fit;
     int32_t multiplier[4], offset[4]; /**< |.| <= 2^24 */
-    uint32_t shift;            /**< 0..24 */
-    bool identity;             /**< multiplier 1, offset 0, shift 0: tensor = pixels */
+    uint32_t shift;                   /**< 0..24 */
+    bool identity;                    /**< multiplier 1, offset 0, shift 0: tensor = pixels */
 };
 
 struct xn_network {
     char name[XN_MODEL_NAME_BYTES];
-    char version[16];          /**< decimal number, "1" where the metadata has none */
-    const char *description;   /**< may be "" */
+    char version[16];        /**< decimal number, "1" where the metadata has none */
+    const char *description; /**< may be "" */
     struct xn_input_spec input;
-    size_t input_bytes;        /**< h*w*c of the input tensor: one byte an element */
+    char input_name[XN_MODEL_NAME_BYTES]; /**< as name; "input" where the metadata has none */
+    size_t input_bytes;                   /**< h*w*c of the input tensor: one byte an element */
     uint32_t n_classes;
     const char *const *labels; /**< [n_classes], UTF-8; NULL where the metadata has none */
     const char *meta_json;     /**< the metadata as in the file, NUL-terminated */
@@ -156,9 +170,10 @@ struct xn_network {
     uint32_t format_major, format_minor;
 };
 
-/** Map, check and validate the file at `path`. On success *ret_network is immutable and shared by any threads until
+/** Read, check and validate the file at `path`. The file is read once and not mapped: what was verified is what runs, whatever is
+ *  done to the file later. On success *ret_network is immutable and shared by any threads until
  *  xn_network_free. Errors: -ENOENT, -EACCES, -EIO (system), -EFBIG (over XN_MODEL_FILE_BYTES_MAX), -EBADMSG (not an .xnor file,
- *  truncated, or its SHA-256 does not match), -EPROTONOSUPPORT (newer major version or unknown operation), -EINVAL (a field breaks a rule;
+ *  truncated, or its SHA-256 does not match), -EPROTONOSUPPORT (newer major version, unknown operation, type or padding, a reserved field in use), -EINVAL (a field breaks a rule;
  *  the text names the layer, the field and the rule), -ENOMEM. */
 XN_MUST_CHECK int xn_network_load(const char *path, struct xn_network **ret_network, struct xn_error *error);
 
@@ -179,7 +194,7 @@ static inline const struct xn_value *xn_layer_input(const struct xn_network *n, 
     return &n->values[n->layers[i].inputs[k]];
 }
 
-const char *xn_op_name(enum xn_op op);         /**< "conv", "dense", ... or "unknown" */
+const char *xn_op_name(enum xn_op op);          /**< "conv", "dense", ... or "unknown" */
 const char *xn_dtype_name(enum xn_dtype dtype); /**< "bits", "uint8", "int8", "int16", "int32", "int64" */
 const char *xn_pad_name(enum xn_pad pad);       /**< "none", "minus_one", "zero" */
 
