@@ -10,7 +10,8 @@
 struct xn_power;
 
 /** Find sensors under config's roots for the power domains of `instances` and start sampling. Sensors that vanish or fail later report up 0 and are looked for again. Returns 0 or -ENOMEM, -EAGAIN (thread). */
-XN_MUST_CHECK int xn_power_new(const struct xn_config *config, const struct xn_instances *instances, struct xn_power **ret_power, struct xn_error *error);
+XN_MUST_CHECK int xn_power_new(const struct xn_config *config, const struct xn_instances *instances,
+                               struct xn_power **ret_power, struct xn_error *error);
 void xn_power_free(struct xn_power *power);
 
 /** Instance `instance` starts or ends a batch: busy time is what a domain's energy is attributed by, and what an estimate is made of. Threads: any; lock-free. */
@@ -18,7 +19,8 @@ void xn_power_busy(struct xn_power *power, uint32_t instance, bool busy, uint64_
 
 /** Joules attributed to a batch that ran on `instance` from start to end: mean power of its domain over that time (last sample where shorter than a sample), shared over the instances busy in the domain. Returns false: the
  *  domain has neither sensor nor estimate. Threads: any; lock-free. */
-bool xn_power_batch_energy(struct xn_power *power, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules, bool *ret_estimated);
+bool xn_power_batch_energy(struct xn_power *power, uint32_t instance, uint64_t start_ns, uint64_t end_ns,
+                           double *ret_joules, bool *ret_estimated);
 
 /** xnord_energy_joules_total, xnord_power_watts, xnord_power_sensor_up, each with domain, sensor and source. */
 void xn_power_render(struct xn_power *power, struct xn_metrics_text *text);
