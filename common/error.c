@@ -25,6 +25,18 @@ static size_t utf8_length(const unsigned char *s)
     return overlong || surrogate || beyond || c1_control ? 0 : n;
 }
 
+bool xn_text_is_safe(const char *text)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    while (*s) {
+        const size_t n = utf8_length(s);
+        if (n == 0)
+            return false;
+        s += n;
+    }
+    return true;
+}
+
 static void make_safe(char *text)
 {
     unsigned char *s = (unsigned char *)text;

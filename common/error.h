@@ -21,4 +21,7 @@ int xn_error_set(struct xn_error *e, int code, const char *format, ...) XN_PRINT
 /** Put "prefix: " before the text of `e` and return `code`; for adding the file or the key as an error travels up. */
 int xn_error_prefix(struct xn_error *e, int code, const char *format, ...) XN_PRINTF(3, 4);
 
+/** True where `text` may be shown and logged as it is: one line of valid UTF-8 without control characters. */
+bool xn_text_is_safe(const char *text);
+
 #endif
