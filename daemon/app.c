@@ -54,10 +54,7 @@ static int admit(void *user, const struct xn_model *model, uint32_t n)
 
     if (atomic_load_explicit(&app->draining, memory_order_relaxed))
         return -ESHUTDOWN;
-    if (!xn_dispatch_has_room(app->dispatch, model, n))
-        return -ENOBUFS;
-    xn_dispatch_announce(app->dispatch, model, (int)n);
-    return 0;
+    return xn_dispatch_admit(app->dispatch, model, n) ? 0 : -ENOBUFS;
 }
 
 static void retract(void *user, const struct xn_model *model, uint32_t n)
@@ -131,8 +128,13 @@ static void instance_busy(void *user, uint32_t instance, bool busy, uint64_t now
 static void batch_done(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status)
 {
     struct xn_app *app = user;
+    struct xn_model_stats *stats = batch->model->stats;
 
     xn_metrics_batch(app->metrics, batch, exec_ns, status);
+    if (status < 0)
+        return;
+    atomic_fetch_add_explicit(&stats->execution_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stats->inference_count, batch->n, memory_order_relaxed);
 }
 
 static bool batch_energy(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
@@ -469,10 +471,11 @@ void xn_app_free(struct xn_app *app)
     xn_http_free(app->http);
     xn_power_free(app->power);
     xn_models_free(app->models);
-    xn_requests_free(app->requests);
-    xn_metrics_free(app->metrics);
+    /* A hung device may touch requests until it is closed. */
     for (uint32_t i = 0; i < app->instances.n; i++)
         xn_accel_backend(app->instances.accel[i])->close(app->instances.accel[i]);
+    xn_requests_free(app->requests);
+    xn_metrics_free(app->metrics);
     xn_config_done(&app->config);
     free(app);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The scheduler at work: one worker thread for each instance (xn-accel-N) that submits batches through accel.h and settles their items, and one timer thread (xn-timer)
- * that expires deadlines and closes batches whose delay is over. One lock, `sched_lock`, guards the xn_sched; it is never held across a callback, a device call or a log line. */
+ * The scheduler at work: one worker thread for each instance (xn-accel-N) that submits batches through accel.h and settles their items, and one
+ * timer thread (xn-timer) that expires deadlines and closes batches whose delay is over. One lock, `sched_lock`, guards the xn_sched; it is never
+ * held across a callback, a device call or a log line. */
 #ifndef XN_DAEMON_SCHED_DISPATCH_H
 #define XN_DAEMON_SCHED_DISPATCH_H
 
@@ -16,34 +17,45 @@ struct xn_dispatch_hooks {
     void (*busy)(void *user, uint32_t instance, bool busy, uint64_t now_ns);
     /** A batch has run: for metrics. Before its items settle. */
     void (*batch_done)(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status);
-    /** Joules of the batch that just ran on `instance` for exec_ns. Returns false: not measured. */
-    bool (*energy)(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules, bool *ret_estimated);
+    /** Joules of the batch that just ran on `instance`. Returns false: not measured. */
+    bool (*energy)(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
+                   bool *ret_estimated);
     /** Instance health changed (quarantined: false). */
     void (*health)(void *user, uint32_t instance, bool healthy, const char *why);
 };
 
 struct xn_instance_status {
     bool healthy;
-    uint64_t busy_ns;                  /**< total time with a batch running */
+    uint64_t busy_ns; /**< total time with a batch running */
     uint64_t batches, images, failures, resets;
-    uint64_t heartbeat_ns;             /**< last time its worker was seen alive */
 };
 
-XN_MUST_CHECK int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total, const struct xn_dispatch_hooks *hooks,
-                                  struct xn_dispatch **ret_dispatch, struct xn_error *error);
+/** Start a worker for each instance, and the timer. `queue_total`: items waiting over all models. Errors: -ENOMEM, -EAGAIN (threads). */
+XN_MUST_CHECK int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total,
+                                  const struct xn_dispatch_hooks *hooks, struct xn_dispatch **ret_dispatch,
+                                  struct xn_error *error);
+
 /** As the xn_sched calls of the same names, locked. Threads: any. */
 void xn_dispatch_announce(struct xn_dispatch *dispatch, const struct xn_model *model, int count);
 XN_MUST_CHECK int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *item);
 bool xn_dispatch_has_room(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n);
 uint32_t xn_dispatch_depth(struct xn_dispatch *dispatch, uint32_t slot);
+
+/** has_room and, where it answers true, announce, as one step. Threads: any. */
+bool xn_dispatch_admit(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n);
+
 void xn_dispatch_status(struct xn_dispatch *dispatch, uint32_t instance, struct xn_instance_status *ret_status);
+
 /** True while at least one instance is healthy. */
 bool xn_dispatch_serving(struct xn_dispatch *dispatch);
-/** Oldest heartbeat of the timer thread and of all workers not inside a device call; for the watchdog. */
+
+/** Oldest sign of life of the timer thread and of all workers that are neither waiting for work nor inside a device call; for the watchdog. */
 uint64_t xn_dispatch_heartbeat_ns(struct xn_dispatch *dispatch);
-/** Close batches at once from now on; returns when nothing waits or runs, or at deadline_ns. Returns 0 or -ETIMEDOUT. */
+
+/** Close batches at once from now on; returns when nothing waits or runs (0), or at deadline_ns (-ETIMEDOUT). */
 int xn_dispatch_drain(struct xn_dispatch *dispatch, uint64_t deadline_ns);
-/** Stop threads; whatever is left is settled with -ECANCELED. */
+
+/** Stop threads; whatever still waits is settled with -ECANCELED. NULL is legal. */
 void xn_dispatch_free(struct xn_dispatch *dispatch);
 
 #endif

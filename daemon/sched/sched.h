@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Batcher and scheduler as one pure state machine: no threads, no clock, no I/O; time comes in as an argument, and every event is a call. dispatch.h
- * wraps it in threads; tests and (later) the simulator drive it directly.
+ * Batcher and scheduler as one pure state machine: no threads, no clock, no I/O; time comes in as an argument, and every event is a call.
+ * dispatch.h wraps it in threads; tests and simulators drive it directly.
  *
- * Per model a queue of items in order of arrival, bounded by the model's queue_limit. A batch closes, and says why, when
+ * Per model slot there is a queue of items in order of arrival, bounded by the model's queue_limit. A batch closes, and says why, when
+ *
  *   full      it holds max_batch items;
+ *   drain     the daemon is stopping;
  *   delay     its first item has waited max_delay_us;
- *   idle      waiting gains nothing: an instance is free and nothing more is on its way to this model (xn_sched_announce counts what is being received or decoded),
- *             or the cost model says that a batch of n+1 is no cheaper per image than two batches;
- *   deadline  waiting longer would make its earliest item miss its deadline;
- *   drain     the daemon is stopping.
- * It goes to the instance with the least expected completion: max(now, when it is free) + cost(model, n) over all healthy instances that have the model, and
- * if that instance is busy it waits in the queue (and may still grow) until the instance can take it. Costs are measured at run time: a running mean for each (model, instance) of
- * a fixed and a per-image part.
+ *   deadline  waiting longer would make an item of it miss its deadline;
+ *   idle      waiting gains nothing: the asking instance is free, and either nothing more is on its way to this model (announced: being
+ *             received or decoded) or the cost model says that one image more would be no cheaper in this batch than alone.
+ *
+ * It goes to the instance with the least expected completion, max(now, when it is free) + cost(model, n), over all healthy instances that have the
+ * model. While a busy instance is expected to finish it sooner than the idle one that asks, it stays queued (and may grow). Costs are
+ * measured at run time, for each (slot, instance): cost(n) = fixed + n * per_image.
  *
  * Threads: the caller serialises all calls (dispatch.c holds its lock). No allocation after xn_sched_new. */
 #ifndef XN_DAEMON_SCHED_SCHED_H
@@ -21,57 +23,90 @@
 
 struct xn_sched;
 
-enum xn_close_reason { XN_CLOSE_FULL, XN_CLOSE_DELAY, XN_CLOSE_IDLE, XN_CLOSE_DEADLINE, XN_CLOSE_DRAIN, XN_CLOSE_COUNT };
-const char *xn_close_reason_name(enum xn_close_reason reason); /**< "full", "delay", ... */
+enum xn_close_reason {
+    XN_CLOSE_FULL,
+    XN_CLOSE_DELAY,
+    XN_CLOSE_IDLE,
+    XN_CLOSE_DEADLINE,
+    XN_CLOSE_DRAIN,
+    XN_CLOSE_COUNT
+};
+
+/** "full", "delay", "idle", "deadline", "drain". */
+const char *xn_close_reason_name(enum xn_close_reason reason);
 
 struct xn_batch {
-    struct xn_model *model;            /**< a reference, released by xn_sched_done */
+    struct xn_model *model; /**< borrowed from its items' requests: valid while the caller holds one of them */
     uint32_t instance;
-    uint32_t n;                        /**< items, 1..max_batch */
+    uint32_t n; /**< items, 1..max_batch */
     enum xn_close_reason reason;
-    uint64_t formed_ns, started_ns, expected_ns; /**< expected_ns: predicted execution time */
+    uint64_t started_ns;  /**< when xn_sched_next gave it out */
+    uint64_t expected_ns; /**< predicted execution time; 0: nothing measured yet */
     struct xn_item *items[XN_ACCEL_BATCH_MAX];
 };
 
 struct xn_sched_config {
-    uint32_t n_instances;
-    uint32_t queue_total;              /**< items waiting over all models */
-    uint32_t inflight[XN_INSTANCES_MAX]; /**< batches an instance takes at once, from xn_accel_info.inflight_max */
+    uint32_t n_instances;                /**< 1..XN_INSTANCES_MAX */
+    uint32_t queue_total;                /**< items waiting over all models, >= 1 */
+    uint32_t inflight[XN_INSTANCES_MAX]; /**< batches an instance takes at once, 1..XN_ACCEL_INFLIGHT_MAX */
 };
 
+/** Errors: -EINVAL (configuration out of range), -ENOMEM. */
 XN_MUST_CHECK int xn_sched_new(const struct xn_sched_config *config, struct xn_sched **ret_sched);
 void xn_sched_free(struct xn_sched *sched);
 
 /** `count` more (or, negative, fewer) items are on their way to `model`: admitted, not yet pushed. */
 void xn_sched_announce(struct xn_sched *sched, const struct xn_model *model, int count);
 
-/** Queue `item` (its request's reference comes with it; one announced item is taken back). Errors: -ENOBUFS (model's queue or total full; nothing taken). */
-XN_MUST_CHECK int xn_sched_push(struct xn_sched *sched, struct xn_item *item, uint64_t now_ns);
-
-/** Would a push of `n` items for `model` be accepted now? For refusal before the body is read. */
+/** Would `n` more items for `model` be accepted now, with all that are announced? For refusal before a body is read. */
 bool xn_sched_has_room(const struct xn_sched *sched, const struct xn_model *model, uint32_t n);
 
-/** The next batch that `instance` should start now, or NULL. Fills a batch from the instance's own set. */
+/** Queue `item`; the request's reference that the caller holds for it goes with it, and one announcement is taken back. Errors: -ENOBUFS
+ *  (the model's queue or the total is full; nothing is taken, the announcement stands). */
+XN_MUST_CHECK int xn_sched_push(struct xn_sched *sched, struct xn_item *item, uint64_t now_ns);
+
+/** Queue an item again, at the front, after its batch failed. Always room: it was admitted. */
+void xn_sched_requeue(struct xn_sched *sched, struct xn_item *item);
+
+/** The batch that `instance` should start now, or NULL. It belongs to `instance` until xn_sched_done, and stays readable until that
+ *  instance's next xn_sched_next. */
 struct xn_batch *xn_sched_next(struct xn_sched *sched, uint32_t instance, uint64_t now_ns);
 
-/** `batch` ended after `exec_ns` on its instance, with `status`; its items have been settled and released by the caller. Updates costs. */
+/** `batch` ended after `exec_ns` on its instance. status 0: costs are updated. Its items are now the caller's to settle and release (and not
+ *  earlier: until here xn_sched_expire may name them). */
 void xn_sched_done(struct xn_sched *sched, struct xn_batch *batch, uint64_t exec_ns, int status, uint64_t now_ns);
 
-/** Take out items whose deadline has passed: up to `max` into ret_items, to be settled and released by the caller. Returns how many. Items in running batches are
- *  included in the answer once (they stay in their batch; the caller only settles them): *ret_running tells which, by bit i of ret_running[i/64]. */
-uint32_t xn_sched_expire(struct xn_sched *sched, uint64_t now_ns, struct xn_item **ret_items, uint64_t *ret_running, uint32_t max);
+/** An item whose deadline has passed. */
+struct xn_expired {
+    struct xn_item *item;
+    bool
+        running; /**< true: it stays in its batch, whose worker releases it; false: it left the queue, and its reference is the caller's */
+};
 
-/** When something will be due next (a delay, a deadline) if no event comes before: XN_NEVER_NS for nothing. */
+/** Take note of up to `max` items whose deadline is now or earlier. Each is named once. Returns how many. */
+uint32_t xn_sched_expire(struct xn_sched *sched, uint64_t now_ns, struct xn_expired *ret_expired, uint32_t max);
+
+/** Take any one item out of the queues, or NULL: they are empty. Its reference is the caller's. For shutdown. */
+struct xn_item *xn_sched_evict(struct xn_sched *sched);
+
+/** When something will be due (a deadline, a delay, another look at a busy instance) if no event comes before: XN_NEVER_NS for nothing. */
 uint64_t xn_sched_wake_ns(const struct xn_sched *sched, uint64_t now_ns);
 
-/** Bit i: instance i has a batch waiting for xn_sched_next now. */
+/** Bit i: xn_sched_next(i) would now give a batch. */
 uint64_t xn_sched_ready_instances(const struct xn_sched *sched, uint64_t now_ns);
 
-/** Instance goes out of or comes back into service (quarantine, reset). */
+/** Instance goes out of service (quarantine) or comes back (reset). */
 void xn_sched_set_healthy(struct xn_sched *sched, uint32_t instance, bool healthy);
+/** Is there a healthy instance that has `model`? */
+bool xn_sched_can_run(const struct xn_sched *sched, const struct xn_model *model);
+
 /** Close batches at once from now on. */
 void xn_sched_drain(struct xn_sched *sched);
-/** Items waiting for the model of slot `slot`. */
+/** Nothing waits and nothing runs. */
+bool xn_sched_is_empty(const struct xn_sched *sched);
+/** Items waiting for models of slot `slot`. */
 uint32_t xn_sched_depth(const struct xn_sched *sched, uint32_t slot);
+/** Predicted time of `n` images of slot `slot` on `instance`, ns; 0: nothing measured yet. */
+uint64_t xn_sched_cost_ns(const struct xn_sched *sched, uint32_t slot, uint32_t instance, uint32_t n);
 
 #endif
