@@ -295,7 +295,8 @@ static int parse_json(const struct meta_reader *reader)
     reader->network->meta_json = storage->meta_json;
     reader->network->meta_bytes = bytes;
     storage->meta = json_loadb(storage->meta_json, bytes, JSON_REJECT_DUPLICATES, &why);
-    if (!storage->meta && json_error_code(&why) == json_error_out_of_memory)
+    const bool no_memory = !why.text[0] || json_error_code(&why) == json_error_out_of_memory;
+    if (!storage->meta && no_memory) /* where its own allocation fails, jansson says nothing at all */
         return xn_error_set(reader->error, -ENOMEM, "no memory to parse %zu bytes of metadata", bytes);
     if (!storage->meta)
         return xn_error_set(reader->error, -EINVAL, "metadata: line %d, column %d: %s", why.line, why.column, why.text);

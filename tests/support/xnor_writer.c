@@ -14,7 +14,7 @@ struct tensor {
 
 struct xn_writer {
     char *meta;
-    uint32_t n_layers, n_tensors;
+    uint32_t n_layers, n_tensors, extra; /* extra: bytes behind header and records */
     struct xn_format_layer *layers;
     struct tensor *tensors;
     struct xn_value *values; /* [n_layers + 1] */
@@ -124,6 +124,16 @@ uint32_t xn_writer_layer(struct xn_writer *writer, const struct xn_format_layer 
     writer->values[n] = (struct xn_value){
         .dtype = (enum xn_dtype)record->out_dtype, .h = record->out_h, .w = record->out_w, .c = record->out_c};
     return writer->n_layers = n;
+}
+
+void xn_writer_name(struct xn_writer *writer, const char *name)
+{
+    strncpy(writer->layers[writer->n_layers - 1].name, name, sizeof(writer->layers->name) - 1);
+}
+
+void xn_writer_grow(struct xn_writer *writer, uint32_t extra)
+{
+    writer->extra = extra;
 }
 
 struct xn_value xn_writer_value(const struct xn_writer *writer, uint32_t id)
@@ -269,23 +279,23 @@ static struct xn_format_header make_header(const struct xn_writer *writer)
 {
     const struct xn_value *input = &writer->values[0];
     struct xn_format_header header = {.major = XN_FORMAT_MAJOR,
-                                      .minor = XN_FORMAT_MINOR,
-                                      .header_bytes = sizeof(header),
+                                      .minor = XN_FORMAT_MINOR + (writer->extra > 0),
+                                      .header_bytes = (uint32_t)sizeof(header) + writer->extra,
                                       .meta_bytes = strlen(writer->meta),
                                       .layer_count = writer->n_layers,
-                                      .layer_record_bytes = sizeof(struct xn_format_layer),
+                                      .layer_record_bytes = (uint32_t)sizeof(struct xn_format_layer) + writer->extra,
                                       .tensor_count = writer->n_tensors,
-                                      .tensor_record_bytes = sizeof(struct xn_format_tensor),
+                                      .tensor_record_bytes = (uint32_t)sizeof(struct xn_format_tensor) + writer->extra,
                                       .input_h = input->h,
                                       .input_w = input->w,
                                       .input_c = input->c,
                                       .input_dtype = (uint8_t)input->dtype};
     memcpy(header.magic, XN_FORMAT_MAGIC, XN_FORMAT_MAGIC_BYTES);
-    header.meta_offset = sizeof(header);
+    header.meta_offset = header.header_bytes;
     header.layer_offset = xn_align_up(header.meta_offset + header.meta_bytes, 8);
-    header.tensor_offset = header.layer_offset + writer->n_layers * sizeof(struct xn_format_layer);
+    header.tensor_offset = header.layer_offset + (uint64_t)header.layer_count * header.layer_record_bytes;
     header.data_offset =
-        xn_align_up(header.tensor_offset + writer->n_tensors * sizeof(struct xn_format_tensor), XN_FORMAT_ALIGN);
+        xn_align_up(header.tensor_offset + (uint64_t)header.tensor_count * header.tensor_record_bytes, XN_FORMAT_ALIGN);
     for (uint32_t i = 0; i < writer->n_tensors; i++) {
         const size_t bytes = writer->tensors[i].record.bytes;
         header.data_bytes = xn_align_up(header.data_bytes, XN_FORMAT_ALIGN) + bytes;
@@ -294,19 +304,28 @@ static struct xn_format_header make_header(const struct xn_writer *writer)
     return header;
 }
 
+/* A record of `bytes` at `at`, and what a later version has behind it. */
+static void put_record(const struct xn_writer *writer, uint8_t *at, const void *record, size_t bytes)
+{
+    memcpy(at, record, bytes);
+    memset(at + bytes, 0xaa, writer->extra);
+}
+
 uint8_t *xn_writer_finish(const struct xn_writer *writer, size_t *ret_bytes)
 {
     const struct xn_format_header header = make_header(writer);
     uint8_t *file = must(calloc(header.file_bytes, 1));
-    memcpy(file, &header, sizeof(header));
+    put_record(writer, file, &header, sizeof(header));
     memcpy(file + header.meta_offset, writer->meta, header.meta_bytes);
     for (uint32_t i = 0; i < writer->n_layers; i++)
-        memcpy(file + header.layer_offset + i * sizeof(*writer->layers), &writer->layers[i], sizeof(*writer->layers));
+        put_record(writer, file + header.layer_offset + (size_t)i * header.layer_record_bytes, &writer->layers[i],
+                   sizeof(*writer->layers));
     size_t offset = header.data_offset;
     for (uint32_t i = 0; i < writer->n_tensors; i++) {
         struct xn_format_tensor record = writer->tensors[i].record;
         record.offset = offset;
-        memcpy(file + header.tensor_offset + i * sizeof(record), &record, sizeof(record));
+        put_record(writer, file + header.tensor_offset + (size_t)i * header.tensor_record_bytes, &record,
+                   sizeof(record));
         memcpy(file + offset, writer->tensors[i].data, record.bytes);
         offset = xn_align_up(offset + record.bytes, XN_FORMAT_ALIGN);
     }

@@ -41,6 +41,11 @@ uint32_t xn_writer_layer(struct xn_writer *writer, const struct xn_format_layer 
 /** A record with everything unused: zeros, and XN_FORMAT_NONE where an id would stand. */
 struct xn_format_layer xn_writer_blank(enum xn_op op);
 
+/** Name the layer added last; at most 31 bytes. */
+void xn_writer_name(struct xn_writer *writer, const char *name);
+/** Write as a later minor version would: `extra` bytes of 0xaa (a multiple of 8) behind the header and behind each record. */
+void xn_writer_grow(struct xn_writer *writer, uint32_t extra);
+
 /** Kernel, stride and padding of a window operation. */
 struct xn_writer_window {
     uint8_t kernel_h, kernel_w, stride_h, stride_w;
