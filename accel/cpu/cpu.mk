@@ -1,1 +1,29 @@
 # How the CPU kernels are compiled. Included by the Makefile.
+#
+# Every source in accel/cpu/kernels/ is compiled once a level, its symbols ending in the level's name. level.c picks one at
+# run time; the flags here are the ones that it asks the machine about. Kernels get -O3 where the variant optimises at all.
+
+CPU_MACHINE := $(shell $(CC) -dumpmachine)
+ifneq ($(filter x86_64-%,$(CPU_MACHINE)),)
+CPU_LEVELS := portable popcnt avx2 avx512
+endif
+CPU_LEVELS ?= portable
+
+CPU_FLAGS_portable :=
+CPU_FLAGS_popcnt   := -msse4.2 -mpopcnt
+CPU_FLAGS_avx2     := $(CPU_FLAGS_popcnt) -mavx2 -mbmi -mbmi2
+CPU_FLAGS_avx512   := $(CPU_FLAGS_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vpopcntdq
+
+CPU_OPT_release := -O3
+CPU_OPT_clang   := -O3
+
+CPU_KERNEL_SRC := $(wildcard accel/cpu/kernels/*.c)
+LIB_OBJ += $(foreach level,$(CPU_LEVELS),$(patsubst %.c,$(BUILD)/obj/%.$(level).o,$(CPU_KERNEL_SRC)))
+
+define CPU_LEVEL_RULE
+$$(BUILD)/obj/accel/cpu/kernels/%.$(1).o: accel/cpu/kernels/%.c accel/cpu/cpu.mk | deps-build
+	@mkdir -p $$(@D)
+	$$(if $$(filter 0,$$(V)),@echo "  CC    $$< ($(1))")
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $$(CPU_OPT_$$(VARIANT)) $$(CPU_FLAGS_$(1)) -DXN_CPU_LEVEL=$(1) -c -o $$@ $$<
+endef
+$(foreach level,$(CPU_LEVELS),$(eval $(call CPU_LEVEL_RULE,$(level))))

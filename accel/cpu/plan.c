@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * From layers to steps. A step is a convolution, fully connected, pooling, concatenation or logits layer, or a chain of
+ * element-wise layers; a chain that follows a convolution becomes its epilogue. Chains grow greedily from the layer that
+ * heads them. At a value v of the chain:
+ *
+ *   - every THRESHOLD that reads v joins as a stage that writes bits;
+ *   - one SCALE, ADD or RPRELU that reads v continues the chain, if its other input is made before the head (a step runs at its
+ *     head's place, so that all it reads must be there by then);
+ *   - if anybody else reads v, a stage stores it. The residual stream is such a value: stored once as int16, while its bits go on.
+ *
+ * A value that no step stores takes no memory. Each stored value lives in the arena from the step that makes it to the last that
+ * reads it. A value added to the stream for the last time gives its place to the sum: both are walked pixel by pixel together.
+ */
+#include "accel/cpu/plan.h"
+#include "common/fault.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct xn_cpu_blob {
+    struct xn_cpu_blob *next;
+    XN_ALIGNED(64) uint8_t memory[];
+};
+
+#define NO_SLOT UINT32_MAX
+#define SCRATCH 2 /* areas that a step may need for itself */
+
+struct builder {
+    const struct xn_network *network;
+    struct xn_cpu_plan *plan;
+    uint32_t *readers;      /* layers, grouped by the value they read */
+    uint32_t *first_reader; /* [n_values + 1] into readers */
+    bool *done;             /* [n_layers]: a step runs it */
+    uint32_t *made_by;      /* [n_values]: step */
+    uint32_t *last_read_by; /* [n_values]: step */
+    bool *stored;           /* [n_values] */
+    uint32_t *slot_of;      /* [n_values]: NO_SLOT until it has one */
+    struct xn_cpu_slot *slots;
+    uint32_t n_slots;
+    uint32_t *scratch; /* [n_layers][SCRATCH] slots of each step */
+};
+
+void *xn_cpu_plan_memory(struct xn_cpu_plan *plan, size_t count, size_t bytes)
+{
+    size_t total;
+    if (!xn_mul_size(count, bytes, &total) || !xn_add_size(total, sizeof(struct xn_cpu_blob), &total))
+        return NULL;
+    struct xn_cpu_blob *blob = xn_calloc_aligned(1, total);
+    if (!blob)
+        return NULL;
+    blob->next = plan->blobs;
+    plan->blobs = blob;
+    return blob->memory;
+}
+
+/* ---- who reads what --------------------------------------------------------------------------------------------------- */
+
+static void find_readers(struct builder *b)
+{
+    const struct xn_network *network = b->network;
+
+    for (uint32_t i = 0; i < network->n_layers; i++)
+        for (uint32_t k = 0; k < network->layers[i].n_inputs; k++)
+            b->first_reader[network->layers[i].inputs[k] + 1]++;
+    for (uint32_t v = 0; v < network->n_values; v++)
+        b->first_reader[v + 1] += b->first_reader[v];
+    /* Filling moves each start to its end, which is the next one's start. */
+    for (uint32_t i = 0; i < network->n_layers; i++)
+        for (uint32_t k = 0; k < network->layers[i].n_inputs; k++)
+            b->readers[b->first_reader[network->layers[i].inputs[k]]++] = i;
+    memmove(b->first_reader + 1, b->first_reader, network->n_values * sizeof(uint32_t));
+    b->first_reader[0] = 0;
+}
+
+/* ---- chains ----------------------------------------------------------------------------------------------------------- */
+
+static struct xn_cpu_stage *next_stage(struct xn_cpu_chain *chain)
+{
+    return &chain->stages[chain->n_stages];
+}
+
+/** Add layer `i` to the chain of step `step`, its residual being `residual` (a value; 0: none). */
+static int add_layer(struct builder *b, uint32_t step, uint32_t i, uint32_t residual)
+{
+    struct xn_cpu_stage *stage = next_stage(&b->plan->steps[step].chain);
+    int r = xn_cpu_pack_stage(b->plan, i, stage);
+    if (r < 0)
+        return r;
+    b->plan->steps[step].chain.n_stages++;
+    b->done[i] = true;
+    b->made_by[i + 1] = step;
+    stage->residual_value = residual;
+    if (stage->op == XN_CPU_STAGE_BITS) {
+        stage->value = i + 1;
+        b->stored[i + 1] = true;
+    }
+    if (residual)
+        b->last_read_by[residual] = step;
+    return 0;
+}
+
+static void add_store(struct builder *b, uint32_t step, uint32_t value)
+{
+    struct xn_cpu_chain *chain = &b->plan->steps[step].chain;
+    *next_stage(chain) =
+        (struct xn_cpu_stage){.op = XN_CPU_STAGE_STORE, .dtype = b->network->values[value].dtype, .value = value};
+    chain->n_stages++;
+    b->stored[value] = true;
+}
+
+/** Can layer `i` go on from `value` in a step headed by layer `head`? *ret_residual: its other input, 0 where it has none. */
+static bool can_continue(const struct builder *b, uint32_t i, uint32_t value, uint32_t head, uint32_t *ret_residual)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    uint32_t residual = 0;
+
+    if (b->done[i])
+        return false;
+    switch (layer->op) {
+    case XN_OP_RPRELU:
+        break;
+    case XN_OP_SCALE:
+        if (layer->inputs[0] != value)
+            return false;
+        residual = layer->n_inputs == 2 ? layer->inputs[1] : 0;
+        break;
+    case XN_OP_ADD:
+        residual = layer->inputs[layer->inputs[0] == value];
+        break;
+    default:
+        return false;
+    }
+    *ret_residual = residual;
+    return residual <= head; /* value head + 1 is the head's own */
+}
+
+/** Let the chain of `step`, headed by layer `head` and now at `value`, take in what follows. */
+static int grow_chain(struct builder *b, uint32_t step, uint32_t head, uint32_t value)
+{
+    struct xn_cpu_chain *chain = &b->plan->steps[step].chain;
+
+    while (value) {
+        uint32_t next = 0, others = 0, residual = 0, next_residual = 0;
+        for (uint32_t k = b->first_reader[value]; k < b->first_reader[value + 1]; k++) {
+            const uint32_t i = b->readers[k];
+            const bool room = chain->n_stages + 2 < XN_CPU_STAGES_MAX; /* a store and a successor */
+            if (room && !b->done[i] && b->network->layers[i].op == XN_OP_THRESHOLD) {
+                int r = add_layer(b, step, i, 0);
+                if (r < 0)
+                    return r;
+            } else if (room && !next && can_continue(b, i, value, head, &residual)) {
+                next = i + 1;
+                next_residual = residual;
+            } else {
+                others++;
+            }
+        }
+        if (others)
+            add_store(b, step, value);
+        if (next) {
+            int r = add_layer(b, step, next - 1, next_residual);
+            if (r < 0)
+                return r;
+        }
+        value = next;
+    }
+    return 0;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------------------ */
+
+static void reads(struct builder *b, uint32_t step, uint32_t value)
+{
+    b->last_read_by[value] = step;
+}
+
+static void need_scratch(struct builder *b, uint32_t step, uint32_t which, size_t bytes)
+{
+    b->slots[b->n_slots] = (struct xn_cpu_slot){.bytes = bytes, .first = step, .last = step};
+    b->scratch[step * SCRATCH + which] = b->n_slots++;
+}
+
+static int step_conv(struct builder *b, uint32_t step, uint32_t i)
+{
+    struct xn_cpu_step *s = &b->plan->steps[step];
+    size_t acc_bytes;
+
+    s->kind = XN_CPU_STEP_CONV;
+    s->chain.c = xn_layer_output(b->network, i)->c;
+    int r = xn_cpu_pack_conv(b->plan, i, &s->conv);
+    if (r < 0)
+        return r;
+    if (!xn_mul_size(s->conv.acc_pitch, XN_CPU_TILE_MAX * sizeof(int32_t), &acc_bytes))
+        return -ENOMEM;
+    reads(b, step, s->conv.in.value);
+    if (s->conv.bordered)
+        need_scratch(b, step, 0, s->conv.border_bytes);
+    need_scratch(b, step, 1, acc_bytes);
+    return grow_chain(b, step, i, i + 1);
+}
+
+/** Element-wise layers that no convolution took. */
+static int step_chain(struct builder *b, uint32_t step, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    const struct xn_value *in = xn_layer_input(b->network, i, 0);
+    struct xn_cpu_step *s = &b->plan->steps[step];
+
+    s->kind = XN_CPU_STEP_CHAIN;
+    s->rows.in.value = layer->inputs[0];
+    s->rows.dtype = in->dtype;
+    s->rows.pixels = in->h * in->w;
+    s->chain.c = in->c;
+    reads(b, step, layer->inputs[0]);
+    int r = add_layer(b, step, i, layer->n_inputs == 2 ? layer->inputs[1] : 0);
+    if (r < 0 || layer->op == XN_OP_THRESHOLD)
+        return r;
+    return grow_chain(b, step, i, i + 1);
+}
+
+static int step_pool(struct builder *b, uint32_t step, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    const struct xn_value *in = xn_layer_input(b->network, i, 0), *out = xn_layer_output(b->network, i);
+    const bool global = layer->op == XN_OP_GLOBAL_AVGPOOL;
+    struct xn_cpu_step *s = &b->plan->steps[step];
+
+    s->kind = layer->op == XN_OP_MAXPOOL ? XN_CPU_STEP_MAX_POOL : XN_CPU_STEP_AVERAGE_POOL;
+    s->map_pool.in.value = layer->inputs[0];
+    s->map_pool.pool = (struct xn_cpu_pool){
+        .dtype = in->dtype,
+        .out_dtype = out->dtype,
+        .in_h = in->h,
+        .in_w = in->w,
+        .c = in->c,
+        .out_h = out->h,
+        .out_w = out->w,
+        .kernel_h = global ? in->h : layer->kernel_h,
+        .kernel_w = global ? in->w : layer->kernel_w,
+        .stride_h = global ? 1 : layer->stride_h,
+        .stride_w = global ? 1 : layer->stride_w,
+        .pad_top = global ? 0 : layer->pad_top,
+        .pad_left = global ? 0 : layer->pad_left,
+        .multiplier = layer->multiplier,
+        .shift = layer->shift,
+    };
+    reads(b, step, layer->inputs[0]);
+    if (s->kind == XN_CPU_STEP_AVERAGE_POOL)
+        need_scratch(b, step, 1, xn_align_up(in->c, XN_CPU_CHUNK) * sizeof(int32_t));
+    b->stored[i + 1] = true;
+    return 0;
+}
+
+static int step_concat(struct builder *b, uint32_t step, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    const struct xn_value *out = xn_layer_output(b->network, i);
+    struct xn_cpu_step *s = &b->plan->steps[step];
+
+    s->kind = XN_CPU_STEP_CONCAT;
+    s->concat =
+        (struct xn_cpu_concat){.n = layer->n_inputs, .pixels = out->h * out->w, .out_c = out->c, .dtype = out->dtype};
+    for (uint32_t k = 0; k < layer->n_inputs; k++) {
+        s->concat.in[k].value = layer->inputs[k];
+        s->concat.c[k] = xn_layer_input(b->network, i, k)->c;
+        reads(b, step, layer->inputs[k]);
+    }
+    b->stored[i + 1] = true;
+    return 0;
+}
+
+static int step_logits(struct builder *b, uint32_t step, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    const struct xn_value *in = xn_layer_input(b->network, i, 0);
+    struct xn_cpu_step *s = &b->plan->steps[step];
+
+    s->kind = XN_CPU_STEP_LOGITS;
+    s->logits = (struct xn_cpu_logits){.in = {.value = layer->inputs[0]},
+                                       .dtype = in->dtype,
+                                       .n = in->c,
+                                       .m = layer->tensors[0]->data,
+                                       .b = layer->tensors[1]->data};
+    reads(b, step, layer->inputs[0]);
+    return 0;
+}
+
+static int make_step(struct builder *b, uint32_t i)
+{
+    const uint32_t step = b->plan->n_steps++;
+
+    b->plan->steps[step].layer = i;
+    b->made_by[i + 1] = step;
+    b->done[i] = true;
+    switch (b->network->layers[i].op) {
+    case XN_OP_CONV:
+    case XN_OP_DENSE:
+        return step_conv(b, step, i);
+    case XN_OP_THRESHOLD:
+    case XN_OP_SCALE:
+    case XN_OP_ADD:
+    case XN_OP_RPRELU:
+        return step_chain(b, step, i);
+    case XN_OP_MAXPOOL:
+    case XN_OP_AVGPOOL:
+    case XN_OP_GLOBAL_AVGPOOL:
+        return step_pool(b, step, i);
+    case XN_OP_CONCAT:
+        return step_concat(b, step, i);
+    case XN_OP_LOGITS:
+        return step_logits(b, step, i);
+    }
+    return -ENOTSUP;
+}
+
+/* ---- the arena -------------------------------------------------------------------------------------------------------- */
+
+/** The residual whose place the store at stage `at` can take over; 0: none. It is read here for the last time, by the same
+ *  walk over the same pixels, and by no stage after the store. */
+static uint32_t inherits(const struct builder *b, uint32_t step, uint32_t at)
+{
+    const struct xn_cpu_chain *chain = &b->plan->steps[step].chain;
+    uint32_t heir = 0;
+
+    if (chain->stages[at].op != XN_CPU_STAGE_STORE || chain->stages[at].dtype != XN_DTYPE_I16)
+        return 0;
+    for (uint32_t s = 0; s < at; s++) {
+        uint32_t v = chain->stages[s].residual_value;
+        if (v && b->last_read_by[v] == step)
+            heir = v;
+    }
+    for (uint32_t s = 0; s < chain->n_stages; s++) {
+        const bool reads_later = s > at && chain->stages[s].residual_value == heir;
+        const bool given_away =
+            s < at && chain->stages[s].value && b->slot_of[chain->stages[s].value] == b->slot_of[heir];
+        if (reads_later || given_away)
+            return 0;
+    }
+    return heir;
+}
+
+static void give_slot(struct builder *b, uint32_t value, uint32_t from)
+{
+    if (from) {
+        b->slot_of[value] = b->slot_of[from];
+        struct xn_cpu_slot *slot = &b->slots[b->slot_of[value]];
+        slot->last = XN_MAX(slot->last, b->last_read_by[value]);
+        return;
+    }
+    b->slot_of[value] = b->n_slots;
+    b->slots[b->n_slots++] = (struct xn_cpu_slot){.bytes = xn_value_bytes(&b->network->values[value]),
+                                                  .first = b->made_by[value],
+                                                  .last = XN_MAX(b->last_read_by[value], b->made_by[value])};
+}
+
+static void give_slots(struct builder *b)
+{
+    for (uint32_t step = 0; step < b->plan->n_steps; step++) {
+        const struct xn_cpu_step *s = &b->plan->steps[step];
+        if (s->kind == XN_CPU_STEP_CONV || s->kind == XN_CPU_STEP_CHAIN) {
+            for (uint32_t k = 0; k < s->chain.n_stages; k++)
+                if (s->chain.stages[k].value)
+                    give_slot(b, s->chain.stages[k].value, inherits(b, step, k));
+        } else if (b->stored[s->layer + 1]) {
+            give_slot(b, s->layer + 1, 0);
+        }
+    }
+}
+
+static size_t offset_of(const struct builder *b, uint32_t value)
+{
+    return value ? b->slots[b->slot_of[value]].offset : 0;
+}
+
+static size_t scratch_offset(const struct builder *b, uint32_t step, uint32_t which)
+{
+    uint32_t slot = b->scratch[step * SCRATCH + which];
+    return slot == NO_SLOT ? 0 : b->slots[slot].offset;
+}
+
+static void resolve_chain(struct builder *b, struct xn_cpu_chain *chain)
+{
+    for (uint32_t k = 0; k < chain->n_stages; k++) {
+        struct xn_cpu_stage *stage = &chain->stages[k];
+        stage->out_offset = offset_of(b, stage->value);
+        stage->residual_offset = offset_of(b, stage->residual_value);
+    }
+}
+
+static void resolve_source(struct builder *b, struct xn_cpu_source *source)
+{
+    source->offset = offset_of(b, source->value);
+}
+
+static void resolve_offsets(struct builder *b)
+{
+    for (uint32_t step = 0; step < b->plan->n_steps; step++) {
+        struct xn_cpu_step *s = &b->plan->steps[step];
+        switch (s->kind) {
+        case XN_CPU_STEP_CONV:
+            resolve_source(b, &s->conv.in);
+            s->conv.border_offset = scratch_offset(b, step, 0);
+            s->conv.acc_offset = scratch_offset(b, step, 1);
+            resolve_chain(b, &s->chain);
+            break;
+        case XN_CPU_STEP_CHAIN:
+            resolve_source(b, &s->rows.in);
+            resolve_chain(b, &s->chain);
+            break;
+        case XN_CPU_STEP_MAX_POOL:
+        case XN_CPU_STEP_AVERAGE_POOL:
+            resolve_source(b, &s->map_pool.in);
+            s->map_pool.out_offset = offset_of(b, s->layer + 1);
+            s->map_pool.sums_offset = scratch_offset(b, step, 1);
+            break;
+        case XN_CPU_STEP_CONCAT:
+            for (uint32_t k = 0; k < s->concat.n; k++)
+                resolve_source(b, &s->concat.in[k]);
+            s->concat.out_offset = offset_of(b, s->layer + 1);
+            break;
+        case XN_CPU_STEP_LOGITS:
+            resolve_source(b, &s->logits.in);
+            break;
+        }
+    }
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------------------------- */
+
+static void builder_done(struct builder *b)
+{
+    free(b->readers);
+    free(b->first_reader);
+    free(b->done);
+    free(b->made_by);
+    free(b->last_read_by);
+    free(b->stored);
+    free(b->slot_of);
+    free(b->slots);
+    free(b->scratch);
+}
+
+static int builder_init(struct builder *b, const struct xn_network *network, struct xn_cpu_plan *plan)
+{
+    uint32_t n_inputs = 0;
+    for (uint32_t i = 0; i < network->n_layers; i++)
+        n_inputs += network->layers[i].n_inputs;
+    const size_t values = network->n_values, layers = network->n_layers;
+
+    *b = (struct builder){
+        .network = network,
+        .plan = plan,
+        .readers = xn_calloc(n_inputs, sizeof(uint32_t)),
+        .first_reader = xn_calloc(values + 1, sizeof(uint32_t)),
+        .done = xn_calloc(layers, sizeof(bool)),
+        .made_by = xn_calloc(values, sizeof(uint32_t)),
+        .last_read_by = xn_calloc(values, sizeof(uint32_t)),
+        .stored = xn_calloc(values, sizeof(bool)),
+        .slot_of = xn_calloc(values, sizeof(uint32_t)),
+        .slots = xn_calloc(values + SCRATCH * layers, sizeof(struct xn_cpu_slot)),
+        .scratch = xn_calloc(SCRATCH * layers, sizeof(uint32_t)),
+    };
+    plan->steps = xn_calloc(layers, sizeof(*plan->steps));
+    if (!b->readers || !b->first_reader || !b->done || !b->made_by || !b->last_read_by || !b->stored || !b->slot_of ||
+        !b->slots || !b->scratch || !plan->steps)
+        return -ENOMEM;
+    memset(b->slot_of, 0xff, values * sizeof(uint32_t));
+    memset(b->scratch, 0xff, SCRATCH * layers * sizeof(uint32_t));
+    find_readers(b);
+    return 0;
+}
+
+static int build(struct builder *b)
+{
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < b->network->n_layers; i++)
+        if (!b->done[i])
+            r = make_step(b, i);
+    if (r < 0)
+        return r;
+    give_slots(b);
+    r = xn_cpu_arena_place(b->slots, b->n_slots, &b->plan->arena_bytes);
+    if (r == 0)
+        resolve_offsets(b);
+    return r;
+}
+
+int xn_cpu_plan_new(const struct xn_network *network, struct xn_cpu_plan **ret_plan, struct xn_error *error)
+{
+    struct builder b = {0};
+    struct xn_cpu_plan *plan = xn_calloc(1, sizeof(*plan));
+    int r = plan ? 0 : -ENOMEM;
+
+    if (r == 0) {
+        plan->network = network;
+        r = builder_init(&b, network, plan);
+    }
+    if (r == 0)
+        r = build(&b);
+    builder_done(&b);
+    if (r < 0) {
+        xn_cpu_plan_free(plan);
+        return r == -ENOMEM ? xn_error_set(error, r, "cpu: no memory to load model \"%s\"", network->name)
+                            : xn_error_set(error, r, "cpu: model \"%s\" has an operation that this backend cannot run",
+                                           network->name);
+    }
+    *ret_plan = plan;
+    return 0;
+}
+
+void xn_cpu_plan_free(struct xn_cpu_plan *plan)
+{
+    if (!plan)
+        return;
+    while (plan->blobs) {
+        struct xn_cpu_blob *blob = plan->blobs;
+        plan->blobs = blob->next;
+        free(blob);
+    }
+    free(plan->steps);
+    free(plan);
+}
