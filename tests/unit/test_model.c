@@ -19,84 +19,11 @@
 
 #include "common/fault.h"
 #include "model/reference.h"
-#include "tests/support/xnor_writer.h"
-
-#define META                                                                                                           \
-    "{\"name\":\"every-op\",\"version\":\"7\",\"description\":\"all\",\"labels\":[\"a\",\"b\",\"c\",\"d\","            \
-    "\"\xc3\xa4\"],"                                                                                                   \
-    "\"input\":{\"name\":\"image\",\"shape\":[8,8,3],\"dtype\":\"uint8\",\"image\":{\"color\":\"rgb\",\"fit\":"        \
-    "\"pad\","                                                                                                         \
-    "\"multiplier\":[2,1,-1],\"offset\":[0,-128,255],\"shift\":1}},\"provenance\":{\"seed\":1},\"later\":[1,2]}"
-
-/* Layers of every_op(), by what they are. */
-enum {
-    STEM,
-    BITS,
-    CONV,
-    SCALE,
-    SCALE_ADD,
-    ADD,
-    RPRELU,
-    MAXPOOL,
-    AVGPOOL,
-    CONCAT,
-    RETHRESHOLD,
-    GAP,
-    DENSE,
-    LOGITS,
-    N_LAYERS
-};
-
-static const struct xn_writer_window same_3x3 = {3, 3, 1, 1, 1, 1, 1, 1, XN_PAD_ZERO};
-static const struct xn_writer_window half_2x2 = {2, 2, 2, 2, 0, 0, 0, 0, XN_PAD_NONE};
-
-static void fill(int8_t *data, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        data[i] = (int8_t)(i * 37 + 11);
-}
-
-/* Values 5..: the int16 part of the network, from the accumulators `s` of CONV. Returns the value of CONCAT. */
-static uint32_t add_stream(struct xn_writer *w, uint32_t s)
-{
-    const int16_t m[8] = {100, -100, 1, 32767, -32768, 0, 7, 9}, a[8] = {-5, 5, 0, 1, 2, 3, 4, -32768};
-    const int64_t b[8] = {1, -1, XN_SCALE_BIAS_MAX, -XN_SCALE_BIAS_MAX, 0, 0, 0, 0};
-    const uint8_t k[8] = {0, 1, 2, 3, 4, 5, 6, 15};
-    const uint32_t h = xn_writer_scale(w, s, XN_FORMAT_NONE, m, b, 4, XN_DTYPE_I16);
-    const uint32_t r = xn_writer_scale(w, s, h, m, b, 30, XN_DTYPE_I16);
-    const uint32_t sum = xn_writer_add(w, h, r);
-    const uint32_t y = xn_writer_rprelu(w, sum, a, k, a);
-    const uint32_t max = xn_writer_maxpool(w, y, &half_2x2), mean = xn_writer_avgpool(w, y, &half_2x2, 1, 2);
-    return xn_writer_concat(w, (const uint32_t[]){max, mean}, 2);
-}
-
-/* A network with every operation; a file of some 7 KB. */
-static struct xn_writer *every_op(void)
-{
-    int8_t data[8 * 27 + 5 * 256];
-    int32_t t[16] = {0}, ones[5] = {1, 2, 3, 4, 5};
-    struct xn_writer_window minus = same_3x3;
-    minus.pad = XN_PAD_MINUS_ONE;
-    fill(data, sizeof(data));
-    struct xn_writer *w = xn_writer_new(8, 8, 3, XN_DTYPE_U8);
-    xn_writer_meta(w, META);
-    const uint32_t stem = xn_writer_tensor(w, XN_DTYPE_I8, 4, (const uint32_t[]){8, 3, 3, 3}, data);
-    const uint32_t filters = xn_writer_bits(w, 8, 36, data);
-    const uint32_t bits = xn_writer_threshold(w, xn_writer_conv(w, 0, stem, &same_3x3, 1), t);
-    const uint32_t s = xn_writer_conv(w, bits, filters, &minus, 2);
-    xn_writer_name(w, "grouped");
-    const uint32_t stream = add_stream(w, s);
-    const uint32_t flat = xn_writer_threshold(w, stream, t);
-    xn_writer_global_avgpool(w, stream, 3, 1, XN_DTYPE_I32);
-    const uint32_t z = xn_writer_dense(w, flat, xn_writer_bits(w, 5, 256, data));
-    xn_writer_logits(w, z, ones, ones, 0.25f, 1.0f);
-    xn_writer_name(w, "answer");
-    return w;
-}
+#include "tests/support/sample_networks.h"
 
 static uint8_t *every_op_file(size_t *ret_bytes)
 {
-    struct xn_writer *w = every_op();
+    struct xn_writer *w = xn_sample_every_op();
     uint8_t *file = xn_writer_finish(w, ret_bytes);
     xn_writer_free(w);
     return file;
@@ -154,13 +81,13 @@ static void expect_writer_refused(struct xn_writer *w, int code, const char *tex
 static void test_every_operation_is_read_as_written(void **state)
 {
     (void)state;
-    struct xn_network *n = load_writer(every_op());
+    struct xn_network *n = load_writer(xn_sample_every_op());
     assert_string_equal(n->name, "every-op");
     assert_string_equal(n->version, "7");
     assert_string_equal(n->description, "all");
     assert_string_equal(n->labels[4], "\xc3\xa4");
-    assert_int_equal(n->meta_bytes, strlen(META));
-    assert_string_equal(n->meta_json, META);
+    assert_int_equal(n->meta_bytes, strlen(XN_SAMPLE_META));
+    assert_string_equal(n->meta_json, XN_SAMPLE_META);
     assert_int_equal(n->n_layers, N_LAYERS);
     assert_int_equal(n->n_values, N_LAYERS + 1);
     assert_int_equal(n->n_classes, 5);
@@ -194,7 +121,7 @@ static void test_every_operation_is_read_as_written(void **state)
 static void test_input_spec(void **state)
 {
     (void)state;
-    struct xn_network *n = load_writer(every_op());
+    struct xn_network *n = load_writer(xn_sample_every_op());
     const struct xn_input_spec *s = &n->input;
     assert_string_equal(n->input_name, "image");
     assert_true(s->is_image && s->fit == XN_FIT_PAD && s->dtype == XN_DTYPE_U8 && !s->identity);
@@ -207,7 +134,7 @@ static void test_input_spec(void **state)
 static void test_bounds_follow_weights_and_inputs(void **state)
 {
     (void)state;
-    struct xn_network *n = load_writer(every_op());
+    struct xn_network *n = load_writer(xn_sample_every_op());
     const struct xn_value *v = xn_layer_output(n, CONV);
     assert_int_equal(v->min, -36);
     assert_int_equal(v->max, 36);
@@ -222,7 +149,7 @@ static void test_bounds_follow_weights_and_inputs(void **state)
 static void test_later_minor_versions_are_read(void **state)
 {
     (void)state;
-    struct xn_writer *w = every_op();
+    struct xn_writer *w = xn_sample_every_op();
     xn_writer_grow(w, 24);
     struct xn_network *n = load_writer(w);
     assert_int_equal(n->format_minor, 1);
@@ -315,7 +242,7 @@ static void test_every_flipped_and_sealed_byte_is_refused_or_runs(void **state)
 
 enum place { HEADER_FIELD, LAYER_FIELD, TENSOR_FIELD };
 
-/* A field of the file of every_op(), the value that breaks a rule, and what must be said. */
+/* A field of the file of xn_sample_every_op(), the value that breaks a rule, and what must be said. */
 struct breach {
     enum place place;
     uint32_t index;
