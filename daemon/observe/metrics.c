@@ -139,15 +139,6 @@ void xn_metrics_stage(struct xn_metrics *metrics, uint32_t slot, enum xn_stage s
         observe(&metrics->shards[shard_index()].stage[slot][stage], &durations, duration_ns);
 }
 
-static void add_energy(struct pair *pair, const struct xn_batch *batch)
-{
-    for (uint32_t i = 0; i < batch->n; i++) {
-        const struct xn_item *item = batch->items[i];
-        if (item && item->energy_j > 0)
-            add(&pair->energy_nj[item->energy_estimated], (uint64_t)(item->energy_j * 1e9 + 0.5));
-    }
-}
-
 void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, uint64_t exec_ns, int status)
 {
     uint32_t slot = batch->model->slot;
@@ -159,7 +150,12 @@ void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, 
     observe(&pair->size, &batch_sizes, batch->n);
     observe(&pair->exec, &durations, exec_ns);
     add(status < 0 ? &pair->failures : &pair->inferences, batch->n);
-    add_energy(pair, batch);
+}
+
+void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules, bool estimated)
+{
+    if (slot < MODELS && instance < metrics->n_instances && joules > 0)
+        add(&metrics->instances[instance].models[slot].energy_nj[estimated], (uint64_t)(joules * 1e9 + 0.5));
 }
 
 /* ---- labels and sources ---- */

@@ -67,9 +67,10 @@ void xn_metrics_http(struct xn_metrics *metrics, enum xn_route route, unsigned s
 void xn_metrics_reject(struct xn_metrics *metrics, enum xn_reject reason);
 /** An image (or, for RECEIVE and RESPOND, a request) took duration_ns in `stage`. */
 void xn_metrics_stage(struct xn_metrics *metrics, uint32_t slot, enum xn_stage stage, uint64_t duration_ns);
-/** A batch has run on its instance: counts it, its images and, where `status` is negative, failures; and the energy of its items where they
- *  have it. Call when the items' energy is written, before they are released. */
+/** A batch has run on its instance: counts it and its images, as failures where `status` is negative. */
 void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, uint64_t exec_ns, int status);
+/** Energy attributed to a batch of the model in `slot`; see xn_power_batch_energy. */
+void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules, bool estimated);
 
 /** The whole text in Prometheus format 0.0.4, malloc'ed and NUL-terminated, *ret_bytes long. Errors: -ENOMEM. Threads: any. */
 XN_MUST_CHECK int xn_metrics_render(struct xn_metrics *metrics, char **ret_text, size_t *ret_bytes);

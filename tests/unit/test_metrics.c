@@ -61,22 +61,15 @@ static void assert_value(struct xn_metrics *metrics, const char *series, double 
         fail_msg("%s is %.17g, not %.17g", series, value, wanted);
 }
 
-static void run_batch(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, uint32_t n, double energy_j,
-                      int status)
+static void run_batch(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, uint32_t n, int status)
 {
     struct xn_model model = {.slot = slot};
-    struct xn_item items[8] = {0};
     struct xn_batch *batch = calloc(1, sizeof(*batch));
 
     batch->model = &model;
     batch->instance = instance;
     batch->n = n;
     batch->reason = XN_CLOSE_DELAY;
-    for (uint32_t i = 0; i < n; i++) {
-        items[i].energy_j = energy_j < 0 ? -1 : energy_j / n;
-        items[i].energy_estimated = true;
-        batch->items[i] = &items[i];
-    }
     xn_metrics_batch(metrics, batch, 3 * XN_NS_PER_MS, status);
     free(batch);
 }
@@ -92,8 +85,9 @@ static void test_counts(void **state)
     xn_metrics_http(m, XN_ROUTE_OTHER, 404, 1);
     xn_metrics_http(m, XN_ROUTE_OTHER, 70000, 1);
     xn_metrics_reject(m, XN_REJECT_QUEUE_FULL);
-    run_batch(m, 3, 0, 4, 0.5, 0);
-    run_batch(m, 3, 0, 2, -1, -EIO);
+    run_batch(m, 3, 0, 4, 0);
+    xn_metrics_energy(m, 3, 0, 0.5, true);
+    run_batch(m, 3, 0, 2, -EIO);
 
     assert_value(m, "xnord_http_requests_total{route=\"infer\",code=\"200\"}", 2);
     assert_value(m, "xnord_http_requests_total{route=\"other\",code=\"404\"}", 1);
@@ -189,7 +183,7 @@ static void test_slot_changes_hands(void **state)
 
     xn_metrics_set_model(m, 0, "old");
     xn_metrics_stage(m, 0, XN_STAGE_QUEUE, 1);
-    run_batch(m, 0, 1, 3, -1, 0);
+    run_batch(m, 0, 1, 3, 0);
     xn_metrics_set_model(m, 0, "old"); /* a reload of the same name keeps its counts */
     assert_value(m, "xnord_inferences_total{model=\"old\"}", 3);
     xn_metrics_set_model(m, 0, "new");
@@ -270,7 +264,8 @@ static void test_promtool(void **state)
     xn_metrics_set_model(m, 0, "net");
     xn_metrics_set_model(m, 63, "b.c-d_e");
     xn_metrics_http(m, XN_ROUTE_INFER, 200, 12345);
-    run_batch(m, 0, 1, 8, 0.25, 0);
+    run_batch(m, 0, 1, 8, 0);
+    xn_metrics_energy(m, 0, 1, 0.25, false);
     char *text = render(m);
     FILE *promtool = popen("promtool check metrics 2>&1 | (! grep .)", "w");
     assert_non_null(promtool);
