@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of binary networks, trainable in PyTorch and exportable to integers without a difference of one bit.
+
+The residual stream is int16 with one unit 2^-STREAM_BITS for the whole network. Every module computes it on that grid already while training (rounding
+with a straight-through gradient); in *exact* mode (`set_exact`) the multiply-shift uses the very integers that are exported, so that the training graph and the
+exported file give the same logits: what was trained is what runs.
+
+Shapes are NCHW as PyTorch has them; weights are [oc][ic][kh][kw]. s is the sum of a convolution, h the stream in real units (h = integer * UNIT)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STREAM_BITS = 8
+UNIT = 2.0**-STREAM_BITS
+STREAM_MAX = 32767
+MULTIPLIER_MAX = 32767
+SHIFT_MAX = 30
+
+
+# ---- quantizers with straight-through gradients ---------------------------------------------------------------------
+
+
+class _Replace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        return value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        return grad, None
+
+
+def replace(x: Tensor, value: Tensor) -> Tensor:
+    """`value`, exactly, with the gradient of `x`. (The common x + (value - x).detach() may round.)"""
+    return _Replace.apply(x, value.detach().expand_as(x))
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """floor(x + 1/2): to nearest, ties up, as (v + half) >> n does. Gradient 1."""
+    return replace(x, torch.floor(x.detach() + 0.5))
+
+
+def floor_ste(x: Tensor) -> Tensor:
+    """floor(x), as >> does. Gradient 1."""
+    return replace(x, torch.floor(x.detach()))
+
+
+def to_stream(h: Tensor) -> Tensor:
+    """Onto the grid of the stream, saturated to int16. Gradient 1 inside the range."""
+    return torch.clamp(round_ste(h / UNIT), -STREAM_MAX - 1, STREAM_MAX) * UNIT
+
+
+class _Sign(torch.autograd.Function):
+    """sign(x) = x >= 0 ? +1 : -1, with a chosen derivative estimator."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, estimator: str) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        ctx.estimator = estimator
+        return (x >= 0).to(x.dtype).mul_(2).sub_(1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * ESTIMATORS[ctx.estimator](x), None
+
+
+def derivative_h(x: Tensor) -> Tensor:
+    """The piecewise H(x) of Xu & Cheung (BMVC 2019, section 3.2): 2 - 4|x| for |x| <= 0.4, 0.4 for |x| <= 1, 0 beyond."""
+    a = x.abs()
+    return torch.where(a <= 0.4, 2 - 4 * a, torch.where(a <= 1, torch.full_like(a, 0.4), torch.zeros_like(a)))
+
+
+def derivative_clip(x: Tensor) -> Tensor:
+    """Straight-through with clipping (BinaryConnect): 1 for |x| <= 1."""
+    return (x.abs() <= 1).to(x.dtype)
+
+
+def derivative_approxsign(x: Tensor) -> Tensor:
+    """ApproxSign (Bi-Real Net, section 3.2): 2 - 2|x| for |x| <= 1."""
+    return torch.clamp(2 - 2 * x.abs(), min=0)
+
+
+ESTIMATORS = {"h": derivative_h, "clip": derivative_clip, "approxsign": derivative_approxsign}
+
+
+def sign(x: Tensor, estimator: str) -> Tensor:
+    return _Sign.apply(x, estimator)
+
+
+# ---- layers ---------------------------------------------------------------------------------------------------------
+
+
+class RSign(nn.Module):
+    """Bits from the stream: h >= threshold[c] (ReActNet, section 4.2). Integer: x >= T, T = ceil(threshold / UNIT)."""
+
+    def __init__(self, channels: int, estimator: str = "h") -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.zeros(channels))
+        self.estimator = estimator
+
+    def forward(self, h: Tensor) -> Tensor:
+        # On the grid of the stream h >= t is h >= ceil(t): the difference below never changes sign by rounding of t.
+        t = replace(self.threshold, torch.ceil(self.threshold.detach() / UNIT) * UNIT)
+        return sign(h - t[:, None, None], self.estimator)
+
+    def integers(self) -> Tensor:
+        """T int32 [c]."""
+        return torch.ceil(self.threshold.detach() / UNIT).to(torch.int64)
+
+
+class RPReLU(nn.Module):
+    """h + a where h + a >= 0, else (h + a) * 2^-k, then + b (ReActNet, section 4.2, with slopes that are shifts). a, b are on the grid; k is 0..7, trained
+    through its rounding; the product is rounded down to the grid, as the shift does."""
+
+    def __init__(self, channels: int, k: float = 2.0) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(channels))
+        self.k = nn.Parameter(torch.full((channels,), k))
+        self.b = nn.Parameter(torch.zeros(channels))
+
+    def exponents(self) -> Tensor:
+        return torch.clamp(round_ste(self.k), 0, 7)
+
+    def slopes(self) -> Tensor:
+        """2^-k, exactly a power of two (exp2 may be off by an ulp), with the gradient of exp2."""
+        k = self.exponents()
+        table = torch.tensor([2.0**-i for i in range(8)], dtype=k.dtype, device=k.device)
+        return replace(torch.exp2(-k), table[k.detach().long()])
+
+    def forward(self, h: Tensor) -> Tensor:
+        a, b = to_stream(self.a)[:, None, None], to_stream(self.b)[:, None, None]
+        t = h + a
+        negative = floor_ste(t * self.slopes()[:, None, None] / UNIT) * UNIT
+        return torch.clamp(torch.where(t >= 0, t, negative) + b, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT)
+
+    def integers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A int16, K uint8, B int16, each [c]."""
+        return (to_stream(self.a.detach()) / UNIT, self.exponents().detach(), to_stream(self.b.detach()) / UNIT)
+
+
+class BinaryConv(nn.Module):
+    """s = conv(bits, sign(W)), padded with true zeros. Until `binary_weights` is set (stage two of the recipe) W itself is used."""
+
+    def __init__(self, ic: int, oc: int, kernel: int = 3, stride: int = 1, groups: int = 1, estimator: str = "h") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(oc, ic // groups, kernel, kernel))
+        nn.init.xavier_normal_(self.weight)
+        self.stride, self.padding, self.groups, self.estimator = stride, kernel // 2, groups, estimator
+        self.binary_weights = False
+
+    def forward(self, bits: Tensor) -> Tensor:
+        weight = sign(self.weight, self.estimator) if self.binary_weights else self.weight
+        return F.conv2d(bits, weight, stride=self.stride, padding=self.padding, groups=self.groups)
+
+    def integers(self) -> Tensor:
+        """+1/-1 int8 [oc][ic][kh][kw]."""
+        return (self.weight.detach() >= 0).to(torch.int8) * 2 - 1
+
+
+class Int8Conv(nn.Module):
+    """s = conv(x, q), q int8 weights trained through their quantizer (a step for each output channel), x integers (pixels 0..255). The output is in real units
+    (s * step); `step` and the integers go to the export."""
+
+    def __init__(self, ic: int, oc: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(oc, ic, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight)
+        self.stride, self.padding = stride, kernel // 2
+
+    def step(self) -> Tensor:
+        """[oc]."""
+        return self.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / 127
+
+    def quantized(self) -> Tensor:
+        """Integers -127..127 as floats, [oc][ic][kh][kw]."""
+        return torch.clamp(round_ste(self.weight / self.step()[:, None, None, None]), -127, 127)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.quantized(), stride=self.stride, padding=self.padding)
+
+
+class StreamScale(nn.Module):
+    """Trained scaling factors, batch normalisation and the way into the stream: h' = sat(h + gamma * (alpha_c * beta * s - mean)/sigma + bias).
+
+    alpha_c: scaling factor of the weights of an output channel; beta: of the activations (Xu & Cheung, section 3.1), both trained; an L2 penalty keeps alpha small
+    (`penalty`). `unit` is a constant that brings s to about 1 so that both start at 1. All of it folds into the integers M, B, n of SCALE: h' = sat16(h + ((M*s + B + half) >> n)). In exact mode the forward pass uses M, B, n (in
+    float64, which holds them exactly) and the frozen statistics; gradients flow to gamma, bias, alpha and s as if it were real."""
+
+    def __init__(self, channels: int, unit: float) -> None:
+        super().__init__()
+        self.unit = unit
+        self.alpha = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.tensor(1.0))
+        self.bn = nn.BatchNorm2d(channels)
+        self.exact = False
+
+    def penalty(self) -> Tensor:
+        """Sum of squares of the weights' scaling factors."""
+        return (self.alpha**2).sum()
+
+    def factor(self) -> Tensor:
+        """alpha_c * beta * unit: what one count of s is worth before normalisation."""
+        return self.alpha * self.beta * self.unit
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """m, b [c] with h' = h + m*s + b, from the running statistics."""
+        g = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)  # type: ignore[operator]
+        return g * self.factor(), self.bn.bias - g * self.bn.running_mean  # type: ignore[operator]
+
+    def integers(self) -> tuple[Tensor, Tensor, int]:
+        """M int16 [c], B int64 [c] as float64 holding integers, shift n: the largest shift with which every M fits."""
+        m, b = (v.detach().double() for v in self.affine())
+        largest = float(m.abs().max()) / UNIT
+        shift = SHIFT_MAX
+        while shift > 0 and largest * 2.0**shift > MULTIPLIER_MAX:
+            shift -= 1
+        factor = 2.0**shift / UNIT
+        return torch.clamp(torch.round(m * factor), -MULTIPLIER_MAX, MULTIPLIER_MAX), torch.round(b * factor), shift
+
+    def forward(self, s: Tensor, h: Tensor | None = None) -> Tensor:
+        if not self.exact:
+            y = round_ste(self.bn(s * self.factor()[:, None, None]) / UNIT) * UNIT
+        else:
+            m, b = self.affine()
+            real = s * m[:, None, None] + b[:, None, None]
+            im, ib, shift = self.integers()
+            half = 2.0 ** (shift - 1) if shift else 0.0
+            integer = torch.floor((im[:, None, None] * s.detach().double() + ib[:, None, None] + half) / 2.0**shift)
+            y = replace(real, (integer * UNIT).to(real.dtype))
+        if h is not None:
+            y = h + y
+        return torch.clamp(y, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT)
+
+
+class Shortcut(nn.Module):
+    """Down-sampling shortcut: mean of 2x2 with rounding, (sum + 2) >> 2, and the channels twice over."""
+
+    def __init__(self, double: bool) -> None:
+        super().__init__()
+        self.double = double
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = round_ste(F.avg_pool2d(h, 2) / UNIT) * UNIT
+        return torch.cat((h, h), dim=1) if self.double else h
+
+
+class Int8Head(nn.Module):
+    """Global mean, int8 activations, int8 fully connected, logits. The activation step is trained (log scale); the mean is a SCALE with one multiplier over the
+    sum. z = q_w . q_a + bias, score = step_w * step_a * z."""
+
+    def __init__(self, channels: int, classes: int, pixels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, channels))
+        nn.init.xavier_normal_(self.weight)
+        self.bias = nn.Parameter(torch.zeros(classes))
+        self.log_step = nn.Parameter(torch.tensor(0.04).log())
+        self.pixels = pixels
+
+    def activation_integers(self) -> tuple[int, int]:
+        """M, n with q_a = sat8((M*sum + half) >> n), sum in stream units over all pixels."""
+        factor = UNIT / (self.pixels * float(self.log_step.detach().double().exp()))
+        shift = SHIFT_MAX
+        while shift > 0 and factor * 2.0**shift > MULTIPLIER_MAX:
+            shift -= 1
+        return round(factor * 2.0**shift), shift
+
+    def weight_step(self) -> Tensor:
+        return self.weight.detach().abs().max().clamp(min=1e-8) / 127
+
+    def quantized_weight(self) -> Tensor:
+        return torch.clamp(round_ste(self.weight / self.weight_step()), -127, 127)
+
+    def bias_integers(self) -> Tensor:
+        step = self.weight_step() * self.log_step.detach().exp()
+        return torch.round(self.bias.detach() / step)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.forward_integers(h)[0]
+
+    def forward_integers(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(scores in real units, z as integers in floats)."""
+        step_a, step_w = self.log_step.exp(), self.weight_step()
+        total = h.sum(dim=(2, 3))
+        m, shift = self.activation_integers()
+        half = 2.0 ** (shift - 1) if shift else 0.0
+        integer = torch.floor((m * (total.detach() / UNIT).double() + half) / 2.0**shift).to(total.dtype)
+        real = total / (self.pixels * step_a)
+        q = torch.clamp(replace(real, integer), -128, 127)
+        z = F.linear(q, self.quantized_weight()) + replace(self.bias / (step_w * step_a), self.bias_integers())
+        return z * step_w * step_a, z
+
+
+def set_exact(model: nn.Module, exact: bool) -> None:
+    """Exact mode: integers of the export in the forward pass, batch statistics frozen."""
+    for module in model.modules():
+        if isinstance(module, StreamScale):
+            module.exact = exact
+
+
+def set_binary_weights(model: nn.Module, binary: bool) -> None:
+    for module in model.modules():
+        if isinstance(module, BinaryConv):
+            module.binary_weights = binary
+
+
+def scale_penalty(model: nn.Module) -> Tensor:
+    """L2 on the weights' scaling factors, over all layers (Xu & Cheung, equation 7)."""
+    return torch.stack([m.penalty() for m in model.modules() if isinstance(m, StreamScale)]).sum()
