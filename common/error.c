@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Error texts end up in logs, terminals and JSON answers, and may quote bytes from outside. So every text is made safe once,
- * here: one line, no control characters, valid UTF-8, cut on a character's boundary. */
+ * Error texts end up in logs, terminals and JSON answers, and may quote bytes from outside. So every text is made
+ * safe once, here: one line, no control characters, valid UTF-8, cut on a character's boundary. */
 #include "common/error.h"
 
 #include <stdarg.h>

@@ -7,8 +7,8 @@
 
 #define XN_ERROR_TEXT_BYTES 512u
 
-/** A human-readable failure. Owner: the caller, usually on its stack. Functions that take a `struct xn_error *` accept
- *  NULL (text not wanted), and write it only when they fail. */
+/** A human-readable failure. Owner: the caller, usually on its stack. Functions that take a `struct xn_error *`
+ *  accept NULL (text not wanted), and write it only when they fail. */
 struct xn_error {
     char text[XN_ERROR_TEXT_BYTES]; /**< NUL-terminated UTF-8, one line, no trailing full stop; cut when too long. */
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Fault injection, and the allocator that every start-up allocation goes through so that it can be made to fail.
  *
- * Armed points live in a small table under one mutex: the build with XN_FAULTS is for tests, where being right matters and
- * speed does not. The build without it has no table at all. */
+ * Armed points live in a small table under one mutex: the build with XN_FAULTS is for tests, where being right
+ * matters and speed does not. The build without it has no table at all. */
 #include "common/fault.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One line a call, made on the caller's stack and handed over in one system call: to the journal as structured fields, or to
- * stderr as text. No lock of ours and no allocation, so any thread may log at any time; lines of different threads never mix,
- * because a write of less than PIPE_BUF bytes is atomic. */
+ * One line a call, made on the caller's stack and handed over in one system call: to the journal as structured
+ * fields, or to stderr as text. No lock of ours and no allocation, so any thread may log at any time; lines of
+ * different threads never mix, because a write of less than PIPE_BUF bytes is atomic. */
 #include "common/log.h"
 
 #include <errno.h>

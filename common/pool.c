@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Pools of fixed objects over one mapping each. Which objects are free is a stack of indices, kept apart from the objects so
- * that an object's pages stay untouched until it is used.
+ * Pools of fixed objects over one mapping each. Which objects are free is a stack of indices, kept apart from the
+ * objects so that an object's pages stay untouched until it is used.
  *
- * The stack is lock-free: `head` packs the top index with a tag that changes at each operation, so that a compare-exchange
- * by a thread that slept through a take and a give of the same object fails (the ABA problem). An object that is out has
- * next == OUT, which catches a second give. */
+ * The stack is lock-free: `head` packs the top index with a tag that changes at each operation, so that a
+ * compare-exchange by a thread that slept through a take and a give of the same object fails (the ABA problem). An
+ * object that is out has next == OUT, which catches a second give. */
 #include "common/pool.h"
 
 #include <assert.h>
@@ -176,7 +176,8 @@ static size_t page_bytes(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Size and place of every class in one mapping. Large buffers own whole pages, so that giving them back hurts no neighbour. */
+/* Size and place of every class in one mapping. Large buffers own whole pages, so that giving them back hurts no
+ * neighbour. */
 static int lay_out(struct xn_buf_pool *pool, const struct xn_buf_class *classes)
 {
     size_t end = 0, bytes;

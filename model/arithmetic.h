@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The few integer functions that the operations are made of. Exact for every operand that a valid network can have. */
+ * The few integer functions that the operations are made of. Exact for every operand that a valid network can
+ * have. */
 #ifndef XN_MODEL_ARITHMETIC_H
 #define XN_MODEL_ARITHMETIC_H
 
@@ -16,8 +17,8 @@ static inline int16_t xn_sat16(int64_t v)
     return (int16_t)xn_clamp(v, INT16_MIN, INT16_MAX);
 }
 
-/** v / 2^n to the nearest integer, ties up. n 0..30; v + 2^29 must fit. The shift of a negative number is arithmetic in
- *  every compiler that this project supports. */
+/** v / 2^n to the nearest integer, ties up. n 0..30; v + 2^29 must fit. The shift of a negative number is
+ *  arithmetic in every compiler that this project supports. */
 static inline int64_t xn_round_shift(int64_t v, uint32_t n)
 {
     return n > 0 ? (v + (INT64_C(1) << (n - 1))) >> n : v;

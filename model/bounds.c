@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Interval analysis: from the bounds of a layer's inputs and the contents of its tensors, the bounds of its output, and the
- * proof that no accumulator leaves its range whatever the image. One interval a value, over all its channels.
+ * Interval analysis: from the bounds of a layer's inputs and the contents of its tensors, the bounds of its
+ * output, and the proof that no accumulator leaves its range whatever the image. One interval a value, over all
+ * its channels.
  *
- * Accumulators are proven by the sum of magnitudes, which bounds every partial sum in any order of adding; the interval
- * itself is narrower. */
+ * Accumulators are proven by the sum of magnitudes, which bounds every partial sum in any order of adding; the
+ * interval itself is narrower. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>

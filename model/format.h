@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The .xnor file as bytes: header, layer record, tensor record. docs/model-format.md is the specification; this header is its
- * C form, used by model/'s loader and by tests that build files. Everything is little-endian.
+ * The .xnor file as bytes: header, layer record, tensor record. docs/model-format.md is the specification; this
+ * header is its C form, used by model/'s loader and by tests that build files. Everything is little-endian.
  *
- * Two ways to grow without breaking readers. What a reader may ignore goes behind the known end of a record (readers take
- * record sizes from the header) or into the metadata. What it must understand goes into a reserved field, an unused field or a new
- * code: reserved fields, and fields that a layer's operation does not use, are 0 (ids: XN_FORMAT_NONE), and a reader
- * refuses a file where they are not. */
+ * Two ways to grow without breaking readers. What a reader may ignore goes behind the known end of a record
+ * (readers take record sizes from the header) or into the metadata. What it must understand goes into a reserved
+ * field, an unused field or a new code: reserved fields, and fields that a layer's operation does not use, are 0
+ * (ids: XN_FORMAT_NONE), and a reader refuses a file where they are not. */
 #ifndef XN_MODEL_FORMAT_H
 #define XN_MODEL_FORMAT_H
 

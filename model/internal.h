@@ -45,10 +45,12 @@ int xn_layer_error(const struct xn_layer_check *check, int code, const char *for
 /** Fill storage->layers and storage->values from the records, checking every rule (validate.c). */
 XN_MUST_CHECK int xn_validate_layers(struct xn_network_storage *storage, struct xn_error *error);
 
-/** Set out->min and out->max from the bounds of the inputs and the tensors' contents, checking the rules on magnitudes (bounds.c). */
+/** Set out->min and out->max from the bounds of the inputs and the tensors' contents, checking the rules on
+ *  magnitudes (bounds.c). */
 XN_MUST_CHECK int xn_bound_layer(const struct xn_layer_check *check);
 
-/** Parse the metadata and fill what comes from it; after xn_validate_layers, whose shapes it must agree with (meta.c). */
+/** Parse the metadata and fill what comes from it; after xn_validate_layers, whose shapes it must agree with
+ *  (meta.c). */
 XN_MUST_CHECK int xn_meta_read(struct xn_network_storage *storage, struct xn_error *error);
 
 /** Bytes of one element; 0 for BITS and unknown types. */

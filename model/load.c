@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From the bytes of an .xnor file to a network, in this order, so that nothing is used before it was checked:
  *
- *     size, magic, version -> SHA-256 -> header's regions -> tensor table and contents -> layers (validate.c) -> metadata (meta.c)
+ *     size, magic, version -> SHA-256 -> header's regions -> tensors -> layers (validate.c) -> metadata (meta.c)
  *
- * The file is read into memory of its own rather than mapped: what was verified is what runs. A file that is overwritten in
- * place while the daemon serves can then neither change the network nor end the process with SIGBUS. */
+ * The file is read into memory of its own rather than mapped: what was verified is what runs. A file that is
+ * overwritten in place while the daemon serves can then neither change the network nor end the process with
+ * SIGBUS. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -130,8 +131,8 @@ static int check_counts(const struct xn_format_header *h, struct xn_error *error
     return r;
 }
 
-/* Every region within the file, behind the header, none over another. Products cannot overflow: counts and record sizes
- * are limited. Empty regions are nowhere. */
+/* Every region within the file, behind the header, none over another. Products cannot overflow: counts and record
+ * sizes are limited. Empty regions are nowhere. */
 static int check_regions(const struct xn_format_header *h, struct xn_error *error)
 {
     const struct region regions[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The metadata: a JSON object that says what the network is called and how an image becomes its input. Every known key is checked for
- * type and range and named in the complaint; unknown keys are left to whoever knows them. The parsed tree stays with the
- * network, which points into it. */
+ * The metadata: a JSON object that says what the network is called and how an image becomes its input. Every known
+ * key is checked for type and range and named in the complaint; unknown keys are left to whoever knows them. The
+ * parsed tree stays with the network, which points into it. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>

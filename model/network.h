@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A binary neural network in memory: what a .xnor file says, validated, immutable. Accelerators read it through this header
- * and pack it their own way; model/reference.h runs it as the specification of the arithmetic.
+ * A binary neural network in memory: what a .xnor file says, validated, immutable. Accelerators read it through
+ * this header and pack it their own way; model/reference.h runs it as the specification of the arithmetic.
  *
- * A network is a list of layers in execution order. Each layer makes one value from earlier ones: value 0 is the network's
- * input, value i+1 is what layer i makes. The last layer is LOGITS, and only the last. Layers are single operations; fusing
- * a convolution with the scale, add, RPReLU and threshold that follow it is a backend's business and changes no integer.
+ * A network is a list of layers in execution order. Each layer makes one value from earlier ones: value 0 is the
+ * network's input, value i+1 is what layer i makes. The last layer is LOGITS, and only the last. Layers are single
+ * operations; fusing a convolution with the scale, add, RPReLU and threshold that follow it is a backend's
+ * business and changes no integer.
  *
- * Values are [h][w][c], channel innermost. Bits are ±1: 1 = +1, 0 = -1. Channel c of a pixel of bits is bit c%64 of
- * little-endian 64-bit word c/64, unused bits 0.
- */
+ * Values are [h][w][c], channel innermost. Bits are ±1: 1 = +1, 0 = -1. Channel c of a pixel of bits is bit c%64
+ * of little-endian 64-bit word c/64, unused bits 0. */
 #ifndef XN_MODEL_NETWORK_H
 #define XN_MODEL_NETWORK_H
 
@@ -31,23 +31,25 @@ enum xn_pad {
     XN_PAD_ZERO = 2,      /**< taps outside the map contribute nothing: 0 to a sum, no candidate to a maximum */
 };
 
-/** The operations. x, s: elements of the first input; r: of the second. `T[]` etc.: tensors, in the order of tensors[], one
- *  element for each channel. clamp(v): to the range of the output's type; sat16(v): to -32768..32767. `>>` is arithmetic
- *  (rounds down); half = n > 0 ? 2^(n-1) : 0, so that (v + half) >> n rounds to nearest, ties up. Intermediates are exact: 64
- *  bits suffice for all of them, and 32 bits for the sums of CONV and DENSE (see XN_ACCUMULATOR_MAX).
+/** The operations. x, s: elements of the first input; r: of the second. `T[]` etc.: tensors, in the order of
+ *  tensors[], one element for each channel. clamp(v): to the range of the output's type; sat16(v): to
+ *  -32768..32767. `>>` is arithmetic (rounds down); half = n > 0 ? 2^(n-1) : 0, so that (v + half) >> n rounds to
+ *  nearest, ties up. Intermediates are exact: 64 bits suffice for all of them, and 32 bits for the sums of CONV
+ *  and DENSE (see XN_ACCUMULATOR_MAX).
  *
- *  Windows: kernel k, stride t, paddings a before and b after, each less than k; an axis of n elements gives
- *  (n + a + b - k) / t + 1 outputs (rounded down; n + a + b >= k), and output o sees elements o*t - a ... o*t - a + k - 1. So every
- *  window sees at least one element of the map. Where an operation does not mention a shape, it keeps that of its input. */
+ *  Windows: kernel k, stride t, paddings a before and b after, each less than k. An axis of n elements (with
+ *  n + a + b >= k) gives (n + a + b - k) / t + 1 outputs, rounded down; output o sees the k elements from o*t - a
+ *  on. So every window sees at least one element of the map. Where an operation does not mention a shape, it keeps
+ *  that of its input. */
 enum xn_op {
-    /** Convolution. x: BITS, U8 or I8 [h][w][c]; tensors[0] weights BITS [oc][kh*kw*c/groups] (element (ky*kw + kx)*c/groups + i)
-     *  or I8 [oc][kh][kw][c/groups]; any of the six pairs. out I32 [oh][ow][oc]: s = sum of x*w over the taps of the window,
-     *  not flipped; with both BITS that is K - 2*popcount(x ^ w) over the K taps x channels that count. kernel 1..7, stride
-     *  1..2. groups divides c and oc; group g reads input channels g*c/groups... and makes output channels
-     *  g*oc/groups.... Depthwise: groups = c. */
+    /** Convolution. x: BITS, U8 or I8 [h][w][c]; tensors[0] weights BITS [oc][kh*kw*c/groups], in a row the
+     *  order of [kh][kw][c/groups], or I8 [oc][kh][kw][c/groups]; any of the six pairs. out I32 [oh][ow][oc]: s = sum
+     *  of x*w over the taps of the window, not flipped; with both BITS that is K - 2*popcount(x ^ w) over the
+     *  K = taps x channels that count. kernel 1..7, stride 1..2. groups divides c and oc; group g reads the g-th
+     *  c/groups input channels and makes the g-th oc/groups output channels. Depthwise: groups = c. */
     XN_OP_CONV = 1,
-    /** Fully connected. x: BITS, U8 or I8 [h][w][c], flattened in that order; tensors[0] weights BITS or I8 [oc][h*w*c];
-     *  out I32 [1][1][oc]. */
+    /** Fully connected. x: BITS, U8 or I8 [h][w][c], flattened in that order; tensors[0] weights BITS or I8
+     *  [oc][h*w*c]; out I32 [1][1][oc]. */
     XN_OP_DENSE = 2,
     /** x: U8, I8, I16 or I32; tensors[0] T I32 [c]; out BITS: x >= T[c] ? +1 : -1. */
     XN_OP_THRESHOLD = 3,
@@ -60,20 +62,22 @@ enum xn_op {
     /** x: I16; tensors[0] A I16 [c], tensors[1] K U8 [c] (0..15), tensors[2] B I16 [c]; out I16:
      *  t = x + A[c]; sat16((t >= 0 ? t : t >> K[c]) + B[c]). RPReLU with slopes 2^-K. */
     XN_OP_RPRELU = 6,
-    /** Any of BITS (an OR), U8, I8, I16; out the same type: the largest element of the window. kernel 1..7, stride 1..7,
-     *  padding NONE or ZERO. kernel 1 with stride 2 is plain sub-sampling. */
+    /** Any of BITS (an OR), U8, I8, I16; out the same type: the largest element of the window. kernel 1..7, stride
+     *  1..7, padding NONE or ZERO. kernel 1 with stride 2 is plain sub-sampling. */
     XN_OP_MAXPOOL = 7,
-    /** x: BITS (+1 and -1), U8, I8 or I16; out I16: sat16((sum * multiplier + half) >> n), sum over the window; multiplier
-     *  1..65536, shift n 0..30. kernel and stride 1..7, padding NONE or ZERO. A 2x2 mean: multiplier 1, shift 2. */
+    /** x: BITS (+1 and -1), U8, I8 or I16; out I16: sat16((sum * multiplier + half) >> n), sum over the window;
+     *  multiplier 1..65536, shift n 0..30. kernel and stride 1..7, padding NONE or ZERO. A 2x2 mean: multiplier 1,
+     *  shift 2. */
     XN_OP_AVGPOOL = 8,
-    /** As AVGPOOL over the whole map; out I16, or I32 without saturation (the loader proves |out| <= XN_ACCUMULATOR_MAX),
-     *  [1][1][c]. */
+    /** As AVGPOOL over the whole map; out I16, or I32 without saturation (the loader proves |out| <=
+     *  XN_ACCUMULATOR_MAX), [1][1][c]. */
     XN_OP_GLOBAL_AVGPOOL = 9,
-    /** 2..8 inputs of one type and one h, w; BITS, U8, I8 or I16; out: channels one after another. A value may appear more
-     *  than once: concat(x, x) doubles the channels of a shortcut. */
+    /** 2..8 inputs of one type and one h, w; BITS, U8, I8 or I16; out: channels one after another. A value may
+     *  appear more than once: concat(x, x) doubles the channels of a shortcut. */
     XN_OP_CONCAT = 10,
-    /** Last layer. x: I32 or I16 [1][1][classes]; tensors[0] M I32, tensors[1] B I32 [classes]; out I32: M[c]*x + B[c] (the
-     *  loader proves that it fits). The class is the argmax (lowest index on ties); score = scale * z + offset, scale > 0. */
+    /** Last layer. x: I32 or I16 [1][1][classes]; tensors[0] M I32, tensors[1] B I32 [classes]; out I32: M[c]*x +
+     *  B[c] (the loader proves that it fits). The class is the argmax (lowest index on ties); score = scale * z +
+     *  offset, scale > 0. */
     XN_OP_LOGITS = 11,
 };
 
@@ -85,8 +89,9 @@ enum xn_op {
 #define XN_SIDE_MAX           4096u /**< h and w of a value */
 #define XN_CHANNELS_MAX       65536u
 #define XN_VALUE_ELEMENTS_MAX (1u << 26) /**< h*w*c of a value */
-/** Bound of sum(|x|*|w|) over the taps of every CONV and DENSE and of sum(|x|) of every pool, proven by the loader from the weights and the
- *  bounds of x. So every partial sum, in any order, fits int32. Every I32 value but the logits keeps it too. */
+/** Bound of sum(|x|*|w|) over the taps of every CONV and DENSE and of sum(|x|) of every pool, proven by the loader
+ *  from the weights and the bounds of x. So every partial sum, in any order, fits int32. Every I32 value but the
+ *  logits keeps it too. */
 #define XN_ACCUMULATOR_MAX      (1 << 30)
 #define XN_MODEL_FILE_BYTES_MAX (1ull << 30)
 #define XN_META_BYTES_MAX       (1u << 20)
@@ -108,8 +113,9 @@ struct xn_tensor {
     uint32_t rank;
     uint32_t dims[4];
     size_t bytes;
-    const void *data; /**< in the file's memory, 64-byte aligned. BITS: dims[0] rows, each of dims[1] elements in
-                                ceil(dims[1]/64) little-endian words, element e in bit e%64 of word e/64, unused bits 0 */
+    /** In the file's memory, 64-byte aligned, row-major. BITS: dims[0] rows, each of dims[1] elements in
+     *  ceil(dims[1]/64) little-endian words, element e in bit e%64 of word e/64, unused bits 0. */
+    const void *data;
 };
 
 struct xn_layer {
@@ -135,9 +141,9 @@ enum xn_resize_fit {
     XN_FIT_PAD,     /**< aspect kept, scaled to fit, centred on black */
 };
 
-/** How an image becomes the input tensor: decoded, turned upright, converted to `channels`, resized (the one method:
- *  docs/model-format.md "Images"), then per channel clamp((multiplier[c]*pixel + offset[c] + half) >> shift) to the input's
- *  dtype. */
+/** How an image becomes the input tensor: decoded, turned upright, converted to `channels`, resized (the one
+ *  method: docs/model-format.md "Images"), then per channel clamp((multiplier[c]*pixel + offset[c] + half) >>
+ *  shift) to the input's dtype. */
 struct xn_input_spec {
     uint32_t h, w, channels; /**< channels 1 (grey) or 3 (RGB) where is_image; else the tensor's c */
     enum xn_dtype dtype;     /**< U8 or I8 */
@@ -170,11 +176,12 @@ struct xn_network {
     uint32_t format_major, format_minor;
 };
 
-/** Read, check and validate the file at `path`. The file is read once and not mapped: what was verified is what runs, whatever is
- *  done to the file later. On success *ret_network is immutable and shared by any threads until
- *  xn_network_free. Errors: -ENOENT, -EACCES, -EIO (system), -EFBIG (over XN_MODEL_FILE_BYTES_MAX), -EBADMSG (not an .xnor file,
- *  truncated, or its SHA-256 does not match), -EPROTONOSUPPORT (newer major version, unknown operation, type or padding, a reserved field in use), -EINVAL (a field breaks a rule;
- *  the text names the layer, the field and the rule), -ENOMEM. */
+/** Read, check and validate the file at `path`. The file is read once and not mapped: what was verified is what
+ *  runs, whatever is done to the file later. On success *ret_network is immutable and shared by any threads until
+ *  xn_network_free. Errors: -ENOENT, -EACCES, -EIO (system), -EFBIG (over XN_MODEL_FILE_BYTES_MAX), -EBADMSG (not
+ *  an .xnor file, truncated, or its SHA-256 does not match), -EPROTONOSUPPORT (newer major version, unknown
+ *  operation, type or padding, a reserved field in use), -EINVAL (a field breaks a rule; the text names the layer,
+ *  the field and the rule), -ENOMEM. */
 XN_MUST_CHECK int xn_network_load(const char *path, struct xn_network **ret_network, struct xn_error *error);
 
 /** As xn_network_load from `bytes` at `data`, which are copied. For tests, fuzzing and uploads. */

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The arithmetic specification as C. One function for each operation, each saying with loops what the operation is; every
- * accelerator gives these integers.
+ * The arithmetic specification as C. One function for each operation, each saying with loops what the operation
+ * is; every accelerator gives these integers.
  *
- * To stay that simple, every value is widened: an array of int32 [h][w][c], in which bits are +1 and -1. Packing, popcounts and
- * fusing are what accelerators do; they change no integer, since for bits
+ * To stay that simple, every value is widened: an array of int32 [h][w][c], in which bits are +1 and -1. Packing,
+ * popcounts and fusing are what accelerators do; they change no integer, since for bits
  *
  *     sum over K taps of x*w  =  K - 2*popcount(x ^ w)
  *
- * A convolution reads its input from a copy of the map with its border around it (-1 or 0, as the padding says), so that padding is
- * data and not a case: a tap on a 0 contributes nothing, exactly. That copy and the weights are int16, which holds
- * every bit, uint8 and int8; a dot product over the window's contiguous channels is then a loop that compilers vectorise, and
- * the reference runs whole test sets. Sums are int32: the loader has proven that no partial sum leaves it. */
+ * A convolution reads its input from a copy of the map with its border around it (-1 or 0, as the padding says),
+ * so that padding is data and not a case: a tap on a 0 contributes nothing, exactly. That copy and the weights are
+ * int16, which holds every bit, uint8 and int8; a dot product over the window's contiguous channels is then a loop
+ * that compilers vectorise, and the reference runs whole test sets. Sums are int32: the loader has proven that no
+ * partial sum leaves it. */
 #include "model/reference.h"
 
 #include <errno.h>
@@ -59,7 +60,7 @@ VECTORISE static int32_t dot(const int16_t *a, const int16_t *b, size_t n)
     return sum;
 }
 
-/* ---- CONV, DENSE ------------------------------------------------------------------------------------------------------ */
+/* ---- CONV, DENSE ----------------------------------------------------------------------------------------------- */
 
 static size_t padded_width(const struct job *job)
 {
@@ -123,7 +124,7 @@ static void run_dense(const struct job *job, const int16_t *weights, int16_t *fl
         job->y[o] = dot(flat, weights + o * n, n);
 }
 
-/* ---- element by element ----------------------------------------------------------------------------------------------- */
+/* ---- element by element ---------------------------------------------------------------------------------------- */
 
 static void run_threshold(const struct job *job)
 {
@@ -183,7 +184,7 @@ static void run_logits(const struct job *job)
         job->y[i] = (int32_t)((int64_t)m[i] * job->x[i] + b[i]);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------------------------------ */
+/* ---- pools ----------------------------------------------------------------------------------------------------- */
 
 /* The part of a window that lies on the map: rows y0..y1-1, columns x0..x1-1. Never empty. */
 struct window {
@@ -243,7 +244,7 @@ static void run_global_avgpool(const struct job *job)
         job->y[i] = mean_of(job, all, i);
 }
 
-/* ---- CONCAT ----------------------------------------------------------------------------------------------------------- */
+/* ---- CONCAT ---------------------------------------------------------------------------------------------------- */
 
 static void run_concat(const struct xn_reference *reference, const struct job *job)
 {
@@ -258,7 +259,7 @@ static void run_concat(const struct xn_reference *reference, const struct job *j
     }
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------------------------- */
 
 static void run_layer(struct xn_reference *reference, uint32_t index)
 {
@@ -323,7 +324,7 @@ const int32_t *xn_reference_value(const struct xn_reference *reference, uint32_t
     return reference->values[id];
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
 
 /* Elements of a filter: what one output channel is made of. */
 static size_t filter_elements(const struct xn_tensor *weights)

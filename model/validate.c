@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The rules of every layer but those on magnitudes (bounds.c): types, shapes, tensors, windows, and that fields which an
- * operation does not use are 0. A table says for each operation what it takes; the few rules a table cannot say have a
- * function of their own. After this a layer's record has no field that was not looked at. */
+ * The rules of every layer but those on magnitudes (bounds.c): types, shapes, tensors, windows, and that fields
+ * which an operation does not use are 0. A table says for each operation what it takes; the few rules a table
+ * cannot say have a function of their own. After this a layer's record has no field that was not looked at. */
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -380,8 +380,8 @@ static int check_logits(const struct xn_layer_check *check)
     return e < 0 ? e : check_vector(check, 1, XN_DTYPE_I32, x->c);
 }
 
-/* What is special to each operation: its shape, into check->out, which has the input's shape before (CONV and DENSE: out_c of
- * the record), and its tensors. */
+/* What is special to each operation: its shape, into check->out, which has the input's shape before (CONV and
+ * DENSE: out_c of the record), and its tensors. */
 static int check_by_op(const struct xn_layer_check *check)
 {
     switch (check->layer->op) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The loader and the reference on files that a fuzzer makes. The SHA-256 is put right first, as no fuzzer would get past it, and so is
- * the magic; a file that loads, and is small, must run with every value within its proven bounds. */
+ * The loader and the reference on files that a fuzzer makes. The SHA-256 is put right first, as no fuzzer would
+ * get past it, and so is the magic; a file that loads, and is small, must run with every value within its proven
+ * bounds. */
 #include <stdlib.h>
 #include <string.h>
 

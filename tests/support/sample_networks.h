@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Two networks made by hand: the smallest, which docs/model-format.md shows byte by byte, and one with every operation. They
- * are the seeds of the fuzzer too (tests/fuzz/corpus/xnor, compared by tests/unit/test_model_document.c). */
+ * Two networks made by hand: the smallest, which docs/model-format.md shows byte by byte, and one with every
+ * operation. They are the seeds of the fuzzer too (tests/fuzz/corpus/xnor, compared by
+ * tests/unit/test_model_document.c). */
 #ifndef XN_TESTS_SUPPORT_SAMPLE_NETWORKS_H
 #define XN_TESTS_SUPPORT_SAMPLE_NETWORKS_H
 

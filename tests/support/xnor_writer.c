@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Layout of a written file: header, metadata, layer table, tensor table, tensors, each where the one before ends, rounded up
- * to its alignment. */
+ * Layout of a written file: header, metadata, layer table, tensor table, tensors, each where the one before ends,
+ * rounded up to its alignment. */
 #include "tests/support/xnor_writer.h"
 
 #include <nettle/sha2.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A builder of .xnor files in memory, for tests. It follows docs/model-format.md and shares model/format.h with the loader,
- * but checks nothing: wrong networks are half of what it is for. Running out of memory ends the test.
+ * A builder of .xnor files in memory, for tests. It follows docs/model-format.md and shares model/format.h with
+ * the loader, but checks nothing: wrong networks are half of what it is for. Running out of memory ends the test.
  *
  *     struct xn_writer *w = xn_writer_new(28, 28, 1, XN_DTYPE_U8);
  *     uint32_t weights = xn_writer_bits(w, 10, 784, signs);
@@ -12,7 +12,8 @@
  *     ... xn_network_load_memory(file, bytes, &network, &error) ...
  *     free(file);
  *
- * Values and tensors go by the ids that the file uses: value 0 is the input, each layer call returns the value it makes. */
+ * Values and tensors go by the ids that the file uses: value 0 is the input, each layer call returns the value it
+ * makes. */
 #ifndef XN_TESTS_SUPPORT_XNOR_WRITER_H
 #define XN_TESTS_SUPPORT_XNOR_WRITER_H
 
@@ -43,7 +44,8 @@ struct xn_format_layer xn_writer_blank(enum xn_op op);
 
 /** Name the layer added last; at most 31 bytes. */
 void xn_writer_name(struct xn_writer *writer, const char *name);
-/** Write as a later minor version would: `extra` bytes of 0xaa (a multiple of 8) behind the header and behind each record. */
+/** Write as a later minor version would: `extra` bytes of 0xaa (a multiple of 8) behind the header and behind
+ *  each record. */
 void xn_writer_grow(struct xn_writer *writer, uint32_t extra);
 
 /** Kernel, stride and padding of a window operation. */
@@ -78,8 +80,8 @@ struct xn_value xn_writer_value(const struct xn_writer *writer, uint32_t id);
 /** The file, sealed. malloc'ed; the writer stays usable. */
 uint8_t *xn_writer_finish(const struct xn_writer *writer, size_t *ret_bytes);
 
-/** Put the right SHA-256 into a file that was changed, so that validation and not the hash has to refuse it. Files too
- *  short for a header are left as they are. */
+/** Put the right SHA-256 into a file that was changed, so that validation and not the hash has to refuse it. Files
+ *  too short for a header are left as they are. */
 void xn_writer_seal(uint8_t *file, size_t bytes);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * common/: error texts, clock, log lines, pools (alone, from several threads, and when memory runs out), fault points. */
+ * common/: error texts, clock, log lines, pools (alone, from several threads, and when memory runs out), fault
+ * points. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The loader: a network with every operation is read as it was written; the same file with any byte flipped, cut anywhere, or
- * with any field out of range (and sealed again, so that the rule and not the hash has to refuse it) is refused with a text that names what is
- * wrong; and every allocation may fail. */
+ * The loader: a network with every operation is read as it was written; the same file with any byte flipped, cut
+ * anywhere, or with any field out of range (and sealed again, so that the rule and not the hash has to refuse it)
+ * is refused with a text that names what is wrong; and every allocation may fail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,7 +76,7 @@ static void expect_writer_refused(struct xn_writer *w, int code, const char *tex
     xn_writer_free(w);
 }
 
-/* ---- what a good file says -------------------------------------------------------------------------------------------- */
+/* ---- what a good file says ------------------------------------------------------------------------------------- */
 
 static void test_every_operation_is_read_as_written(void **state)
 {
@@ -174,7 +174,7 @@ static void test_copies_do_not_need_the_callers_bytes(void **state)
     free(file);
 }
 
-/* ---- damage ----------------------------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------------------------- */
 
 static void test_every_prefix_is_refused(void **state)
 {
@@ -238,7 +238,7 @@ static void test_every_flipped_and_sealed_byte_is_refused_or_runs(void **state)
     free(file);
 }
 
-/* ---- every rule ------------------------------------------------------------------------------------------------------- */
+/* ---- every rule ------------------------------------------------------------------------------------------------ */
 
 enum place { HEADER_FIELD, LAYER_FIELD, TENSOR_FIELD };
 
@@ -462,7 +462,7 @@ static void test_values_in_tensors_are_checked(void **state)
     expect_writer_refused(w, -EINVAL, "(rprelu): tensors[1] has 16 for channel 0, must be 0..15");
 }
 
-/* ---- magnitudes ------------------------------------------------------------------------------------------------------- */
+/* ---- magnitudes ------------------------------------------------------------------------------------------------ */
 
 /* A dense layer over `side` x 1024 pixels of 255 with weights of 127: magnitude side * 1024 * 255 * 127. */
 static struct xn_writer *wide_dense(uint32_t side)
@@ -554,7 +554,7 @@ static void test_multiply_accumulates_are_limited(void **state)
     expect_writer_refused(many_convs(335), -EINVAL, "layer 334 \"\" (conv): has 3288334336 multiply-accumulates");
 }
 
-/* ---- metadata --------------------------------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------------------------- */
 
 static struct xn_writer *tiny(const char *meta)
 {
@@ -655,7 +655,7 @@ static void test_deep_metadata_are_refused(void **state)
     free(deep);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------------------------- */
 
 static char folder[] = "/tmp/xn-test-model-XXXXXX";
 
@@ -730,7 +730,7 @@ static void test_paths_that_are_no_files(void **state)
     unlink(path);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
 
 #ifdef XN_FAULTS
 static void *failing_malloc(size_t bytes)

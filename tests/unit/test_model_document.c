@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The worked example of docs/model-format.md is what the writer makes and what the loader and the reference say of it; the
- * fuzzer's seeds are the sample networks. Run in the repository's root, as tests/run does. With XN_UPDATE=1 both are
- * rewritten instead of compared. */
+ * The worked example of docs/model-format.md is what the writer makes and what the loader and the reference say of
+ * it; the fuzzer's seeds are the sample networks. Run in the repository's root, as tests/run does. With
+ * XN_UPDATE=1 both are rewritten instead of compared. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Each operation of the reference against values computed by hand, at its extremes, and convolutions of every type, padding,
- * stride and group against a second, plainer formula (no padded copy: each tap asks whether it is on the map). */
+ * Each operation of the reference against values computed by hand, at its extremes, and convolutions of every
+ * type, padding, stride and group against a second, plainer formula (no padded copy: each tap asks whether it is
+ * on the map). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,8 +16,8 @@
 #include "model/reference.h"
 #include "tests/support/xnor_writer.h"
 
-/* A network under test: layers are added to `writer`, then run() ends it with a dense layer over the input and logits, which every
- * network needs and these tests do not look at. */
+/* A network under test: layers are added to `writer`, then run() ends it with a dense layer over the input and
+ * logits, which every network needs and these tests do not look at. */
 struct fixture {
     struct xn_writer *writer;
     struct xn_network *network;
@@ -397,7 +398,7 @@ static void test_argmax_takes_the_lowest_of_ties(void **state)
     assert_int_equal(xn_argmax((const int32_t[]){-1, 0, INT32_MAX}, 3), 2);
 }
 
-/* ---- convolutions against a plainer formula --------------------------------------------------------------------------- */
+/* ---- convolutions against a plainer formula -------------------------------------------------------------------- */
 
 struct random {
     uint64_t state;
