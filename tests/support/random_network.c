@@ -671,9 +671,9 @@ struct xn_network *xn_random_resnet18(uint64_t seed)
 
 struct xn_network *xn_random_slow(uint64_t seed)
 {
-    struct growth g = growth_new(seed, 64, 64, 8, XN_DTYPE_U8);
-    for (uint32_t i = 0; i < 4; i++) {
-        conv(&g, g.at, 128, &conv_3x3, 1, i > 0);
+    struct growth g = growth_new(seed, 32, 32, 8, XN_DTYPE_U8);
+    for (uint32_t i = 0; i < 3; i++) {
+        conv(&g, g.at, 64, &conv_3x3, 1, i > 0);
         near_threshold(&g, g.at, 40);
     }
     made(&g, xn_writer_maxpool(g.writer, g.at, &window_2x2), 1, 1);

@@ -28,7 +28,7 @@ struct xn_network *xn_random_network(uint64_t seed);
 struct xn_network *xn_random_vgg_small(uint64_t seed);
 /** 32x32x3, a stem, 16 residual convolutions of 64 to 512 channels with an int16 stream, RPReLU, down-sampling shortcuts. */
 struct xn_network *xn_random_resnet18(uint64_t seed);
-/** A network whose image takes milliseconds: for deadlines. */
+/** A network whose image takes a good part of a millisecond at least: for deadlines. */
 struct xn_network *xn_random_slow(uint64_t seed);
 
 /** The file of xn_random_network(seed), for those who want bytes. malloc'ed. */
