@@ -59,10 +59,4 @@ size_t xn_dtype_bytes(enum xn_dtype dtype);
 int64_t xn_dtype_min(enum xn_dtype dtype);
 int64_t xn_dtype_max(enum xn_dtype dtype);
 
-/** The operation with a window: CONV, MAXPOOL, AVGPOOL. */
-static inline bool xn_op_has_window(enum xn_op op)
-{
-    return op == XN_OP_CONV || op == XN_OP_MAXPOOL || op == XN_OP_AVGPOOL;
-}
-
 #endif

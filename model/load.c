@@ -72,22 +72,6 @@ static int check_hash(struct xn_network_storage *storage, struct xn_error *error
     return 0;
 }
 
-static int check_range(const char *field, uint64_t value, uint64_t low, uint64_t high, struct xn_error *error)
-{
-    if (value < low || value > high)
-        return xn_error_set(error, -EINVAL, "header: %s is %" PRIu64 ", must be %" PRIu64 "..%" PRIu64, field, value,
-                            low, high);
-    return 0;
-}
-
-static int check_multiple(const char *field, uint64_t value, uint64_t of, struct xn_error *error)
-{
-    if (value % of != 0)
-        return xn_error_set(error, -EINVAL, "header: %s is %" PRIu64 ", must be a multiple of %" PRIu64, field, value,
-                            of);
-    return 0;
-}
-
 static bool all_zero(const void *memory, size_t bytes)
 {
     const uint8_t *p = memory;
@@ -97,38 +81,36 @@ static bool all_zero(const void *memory, size_t bytes)
     return true;
 }
 
-static int check_counts(const struct xn_format_header *h, struct xn_error *error)
+/* Ranges and alignments of the header's fields; of the offsets only alignments, check_regions does the rest. */
+static int check_fields(const struct xn_format_header *h, struct xn_error *error)
 {
-    int r = check_range("header_bytes", h->header_bytes, sizeof(*h), XN_FORMAT_HEADER_BYTES_MAX, error);
-    if (r == 0)
-        r = check_multiple("header_bytes", h->header_bytes, 8, error);
-    if (r == 0)
-        r = check_range("meta_bytes", h->meta_bytes, 2, XN_META_BYTES_MAX, error);
-    if (r == 0)
-        r = check_range("layer_count", h->layer_count, 1, XN_LAYERS_MAX, error);
-    if (r == 0)
-        r = check_range("layer_record_bytes", h->layer_record_bytes, sizeof(struct xn_format_layer),
-                        XN_FORMAT_RECORD_BYTES_MAX, error);
-    if (r == 0)
-        r = check_range("tensor_count", h->tensor_count, 0, XN_TENSORS_MAX, error);
-    if (r == 0)
-        r = check_range("tensor_record_bytes", h->tensor_record_bytes, sizeof(struct xn_format_tensor),
-                        XN_FORMAT_RECORD_BYTES_MAX, error);
-    if (r == 0)
-        r = check_multiple("layer_offset", h->layer_offset, 8, error);
-    if (r == 0)
-        r = check_multiple("layer_record_bytes", h->layer_record_bytes, 8, error);
-    if (r == 0)
-        r = check_multiple("tensor_offset", h->tensor_offset, 8, error);
-    if (r == 0)
-        r = check_multiple("tensor_record_bytes", h->tensor_record_bytes, 8, error);
-    if (r == 0)
-        r = check_multiple("data_offset", h->data_offset, XN_FORMAT_ALIGN, error);
-    if (r == 0 && !all_zero(h->reserved, sizeof(h->reserved)))
-        r = xn_error_set(error, -EPROTONOSUPPORT,
-                         "header: reserved bytes are in use: the file needs a newer reader (it says version %u.%u)",
-                         h->major, h->minor);
-    return r;
+    const struct {
+        const char *name;
+        uint64_t value, low, high, multiple;
+    } fields[] = {
+        {"header_bytes", h->header_bytes, sizeof(*h), XN_FORMAT_HEADER_BYTES_MAX, 8},
+        {"meta_bytes", h->meta_bytes, 2, XN_META_BYTES_MAX, 1},
+        {"layer_count", h->layer_count, 1, XN_LAYERS_MAX, 1},
+        {"layer_record_bytes", h->layer_record_bytes, sizeof(struct xn_format_layer), XN_FORMAT_RECORD_BYTES_MAX, 8},
+        {"tensor_count", h->tensor_count, 0, XN_TENSORS_MAX, 1},
+        {"tensor_record_bytes", h->tensor_record_bytes, sizeof(struct xn_format_tensor), XN_FORMAT_RECORD_BYTES_MAX, 8},
+        {"layer_offset", h->layer_offset, 0, UINT64_MAX, 8},
+        {"tensor_offset", h->tensor_offset, 0, UINT64_MAX, 8},
+        {"data_offset", h->data_offset, 0, UINT64_MAX, XN_FORMAT_ALIGN},
+    };
+    for (size_t i = 0; i < XN_ARRAY_LEN(fields); i++) {
+        if (fields[i].value < fields[i].low || fields[i].value > fields[i].high)
+            return xn_error_set(error, -EINVAL, "header: %s is %" PRIu64 ", must be %" PRIu64 "..%" PRIu64,
+                                fields[i].name, fields[i].value, fields[i].low, fields[i].high);
+        if (fields[i].value % fields[i].multiple != 0)
+            return xn_error_set(error, -EINVAL, "header: %s is %" PRIu64 ", must be a multiple of %" PRIu64,
+                                fields[i].name, fields[i].value, fields[i].multiple);
+    }
+    if (!all_zero(h->reserved, sizeof(h->reserved)))
+        return xn_error_set(error, -EPROTONOSUPPORT,
+                            "header: reserved bytes are in use: the file needs a newer reader (it says version %u.%u)",
+                            h->major, h->minor);
+    return 0;
 }
 
 /* Every region within the file, behind the header, none over another. Products cannot overflow: counts and record
@@ -282,7 +264,7 @@ static int parse(struct xn_network_storage *storage, struct xn_error *error)
     if (r == 0)
         r = check_hash(storage, error);
     if (r == 0)
-        r = check_counts(&storage->header, error);
+        r = check_fields(&storage->header, error);
     if (r == 0)
         r = check_regions(&storage->header, error);
     if (r == 0)

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "model/reference.h"
+#include "tests/support/random_network.h"
 #include "tests/support/xnor_writer.h"
 
 /* A network under test: layers are added to `writer`, then run() ends it with a dense layer over the input and
@@ -400,22 +401,9 @@ static void test_argmax_takes_the_lowest_of_ties(void **state)
 
 /* ---- convolutions against a plainer formula -------------------------------------------------------------------- */
 
-struct random {
-    uint64_t state;
-};
-
-static uint32_t draw(struct random *r, uint32_t low, uint32_t high)
+static uint32_t draw(struct xn_random *r, uint32_t low, uint32_t high)
 {
-    r->state = r->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return low + (uint32_t)((r->state >> 33) % (high - low + 1));
-}
-
-static uint64_t seed(void)
-{
-    const char *text = getenv("XN_SEED");
-    const uint64_t value = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-    print_message("XN_SEED=%llu\n", (unsigned long long)value);
-    return value;
+    return (uint32_t)xn_random_between(r, low, high);
 }
 
 struct conv_case {
@@ -425,7 +413,7 @@ struct conv_case {
     int8_t input[4096], filter[65536]; /* filter [oc][kh][kw][c/groups]; for bits >= 0 is +1 */
 };
 
-static struct xn_writer_window draw_window(struct random *r, struct conv_case *t)
+static struct xn_writer_window draw_window(struct xn_random *r, struct conv_case *t)
 {
     struct xn_writer_window v = {.pad = (enum xn_pad)draw(r, XN_PAD_NONE, XN_PAD_ZERO)};
     if (v.pad == XN_PAD_MINUS_ONE && t->in != XN_DTYPE_BITS)
@@ -445,7 +433,7 @@ static struct xn_writer_window draw_window(struct random *r, struct conv_case *t
     return v;
 }
 
-static void draw_case(struct random *r, struct conv_case *t)
+static void draw_case(struct xn_random *r, struct conv_case *t)
 {
     static const enum xn_dtype inputs[] = {XN_DTYPE_BITS, XN_DTYPE_U8, XN_DTYPE_I8};
     t->in = inputs[draw(r, 0, 2)];
@@ -519,7 +507,7 @@ static void check_case(const struct conv_case *t)
 static void test_random_convolutions(void **state)
 {
     (void)state;
-    struct random r = {seed()};
+    struct xn_random r = {xn_random_seed((uint64_t)time(NULL))};
     struct conv_case *t = malloc(sizeof(*t));
     assert_non_null(t);
     for (int i = 0; i < 300; i++) {
@@ -527,6 +515,44 @@ static void test_random_convolutions(void **state)
         check_case(t);
     }
     free(t);
+}
+
+/* ---- the loader's proofs against what happens -------------------------------------------------------------------- */
+
+static void check_bounds(const struct xn_network *network, const struct xn_reference *reference, uint64_t network_seed)
+{
+    for (uint32_t id = 0; id < network->n_values; id++) {
+        const struct xn_value *v = &network->values[id];
+        const int32_t *e = xn_reference_value(reference, id);
+        for (size_t i = 0; i < (size_t)v->h * v->w * v->c; i++)
+            if (e[i] < v->min || e[i] > v->max)
+                fail_msg("network %llu, value %u: %d is not within %lld..%lld", (unsigned long long)network_seed, id,
+                         e[i], (long long)v->min, (long long)v->max);
+    }
+}
+
+static void test_random_networks_keep_their_bounds(void **state)
+{
+    (void)state;
+    struct xn_random r = {xn_random_seed((uint64_t)time(NULL))};
+    for (int i = 0; i < 60; i++) {
+        const uint64_t network_seed = xn_random_next(&r);
+        struct xn_network *network = xn_random_network(network_seed);
+        struct xn_reference *reference = NULL;
+        uint8_t *input = malloc(network->input_bytes);
+        int32_t *logits = malloc(network->n_classes * sizeof(*logits));
+        assert_true(input && logits && xn_reference_new(network, &reference) == 0);
+        xn_random_bytes(&r, input, network->input_bytes);
+        xn_reference_run(reference, input, logits);
+        check_bounds(network, reference, network_seed);
+        memset(input, 0x80, network->input_bytes); /* the lowest int8 */
+        xn_reference_run(reference, input, logits);
+        check_bounds(network, reference, network_seed);
+        free(input);
+        free(logits);
+        xn_reference_free(reference);
+        xn_network_free(network);
+    }
 }
 
 int main(void)
@@ -551,6 +577,7 @@ int main(void)
         cmocka_unit_test(test_logits_at_the_limits_of_32_bits),
         cmocka_unit_test(test_argmax_takes_the_lowest_of_ties),
         cmocka_unit_test(test_random_convolutions),
+        cmocka_unit_test(test_random_networks_keep_their_bounds),
     };
     return cmocka_run_group_tests_name("reference", tests, NULL, NULL);
 }
