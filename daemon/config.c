@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One table says everything about every key: where it stands in the file, type, range, default, place in struct
- * xn_config, one line of help. Reading, checking, freeing, the command line's overrides, --print-config-keys and every
- * message are loops over it; config/xnord.schema.json and xnord.json(5) are compared with it by tests.
+ * xn_config, one line of help. Reading, checking, freeing, the command line's overrides, --print-config-keys and
+ * every message are loops over it; config/xnord.schema.json and xnord.json(5) are compared with it by tests.
  *
- * A file is a root object with sections, which are objects ("http") or arrays of objects ("models"). Sections are read in
- * the table's order, parents before children. A failure is described by its key alone; the line is looked up in the text
- * afterwards (config_locate.h).
+ * A file is a root object with sections, which are objects ("http") or arrays of objects ("models"). Sections are
+ * read in the table's order, parents before children. A failure is described by its key alone; the line is looked up
+ * in the text afterwards (config_locate.h).
  *
- * Strings: a slot holds NULL, a literal of the table (the default, or one of the choices), or memory of its own; free_slot
- * tells them apart. */
+ * Strings: a slot holds NULL, a literal of the table (the default, or one of the choices), or memory of its own;
+ * free_slot tells them apart. */
 #include "daemon/config.h"
 
 #include <arpa/inet.h>
@@ -888,7 +888,8 @@ static bool resolve_key(struct xn_config *config, const char *text, void **ret_b
     return *ret_key != NULL;
 }
 
-/* The text as the JSON value that a file would have: a number where the key wants one. NULL: not UTF-8, or no memory. */
+/* The text as the JSON value that a file would have: a number where the key wants one. NULL: not UTF-8, or no
+ * memory. */
 static json_t *value_of(const struct key *key, const char *text)
 {
     char *end = NULL;

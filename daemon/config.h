@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The daemon's configuration: a JSON file (config/xnord.json is the shipped default, config/xnord.schema.json its schema) plus
- * command-line overrides. Every key has a default, a range and one line in the table of config.c, from which parsing, checking and
- * the messages come. */
+ * The daemon's configuration: a JSON file (config/xnord.json is the shipped default, config/xnord.schema.json its
+ * schema) plus command-line overrides. Every key has a default, a range and one line in the table of config.c, from
+ * which parsing, checking and the messages come. */
 #ifndef XN_DAEMON_CONFIG_H
 #define XN_DAEMON_CONFIG_H
 
@@ -87,20 +87,23 @@ struct xn_config {
 /** Fill with defaults (one CPU accelerator, one listener, no model). */
 void xn_config_init(struct xn_config *config);
 
-/** Read `path` over the defaults and check it whole. On failure the text is "FILE:LINE: key models[0].max_batch: must be 1..1024, is 0"
- *  and *config is as after xn_config_init. Errors: -ENOENT, -EACCES, -EINVAL, -EFBIG (over 1 MiB), -ENOMEM. */
+/** Read `path` over the defaults and check it whole. On failure the text is "FILE:LINE: key models[0].max_batch:
+ *  must be 1..1024, is 0" and *config is as after xn_config_init. Errors: -ENOENT, -EACCES, -EINVAL, -EFBIG (over 1
+ *  MiB), -ENOMEM. */
 XN_MUST_CHECK int xn_config_load(struct xn_config *config, const char *path, struct xn_error *error);
 
 /** The same from memory, `name` standing for the file in messages. For tests and fuzzing. */
 XN_MUST_CHECK int xn_config_load_memory(struct xn_config *config, const char *name, const char *text, size_t bytes,
                                         struct xn_error *error);
 
-/* Command-line overrides, applied after load (main.c). Errors: -EINVAL (the text names the option's value and the rule), -ENOMEM. */
+/* Command-line overrides, applied after load (main.c). Errors: -EINVAL (the text names the option's value and the
+ * rule), -ENOMEM. */
 
 /** Listener `index` (0 first: the configured ones are forgotten) := "ADDRESS:PORT" or "[IPv6]:PORT". */
 XN_MUST_CHECK int xn_config_set_listen(struct xn_config *config, uint32_t index, const char *text,
                                        struct xn_error *error);
-/** Model `index` (0 first: the configured ones and the default model are forgotten) := "[NAME=]FILE", relative to the working folder. */
+/** Model `index` (0 first: the configured ones and the default model are forgotten) := "[NAME=]FILE", relative to
+ *  the working folder. */
 XN_MUST_CHECK int xn_config_set_model(struct xn_config *config, uint32_t index, const char *text,
                                       struct xn_error *error);
 /** One key, checked as in a file: ("accelerators[0].threads", "2"), ("log.level", "debug"). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One pass over the text, keeping the path of the value that the scanner stands at. A stack frame is one open array or
- * object: how long the path was when it opened, and, for arrays, which element comes next. Keys are compared as written,
- * so a key spelled with \u escapes is not found and its parent's line is given: good enough for a message. */
+ * One pass over the text, keeping the path of the value that the scanner stands at. A stack frame is one open array
+ * or object: how long the path was when it opened, and, for arrays, which element comes next. Keys are compared as
+ * written, so a key spelled with \u escapes is not found and its parent's line is given: good enough for a message. */
 #include "daemon/config_locate.h"
 
 #include <stdio.h>
@@ -39,8 +39,8 @@ static void note(struct scanner *s)
     s->best_length = s->path_length;
 }
 
-/* The scanner stands at a member of `frame`: its path is the frame's and then ".key" or "[3]". One too long for the buffer
- * is cut, and so cannot be the wanted one. */
+/* The scanner stands at a member of `frame`: its path is the frame's and then ".key" or "[3]". One too long for the
+ * buffer is cut, and so cannot be the wanted one. */
 static void enter_member(struct scanner *s, const struct frame *frame, const char *dot, const char *name, size_t length)
 {
     size_t room = PATH_BYTES - frame->path_length;

@@ -2,10 +2,11 @@
  * hwmon: power monitors of Zynq, Kria and Versal boards, known by the device's name:
  *
  *     ina260...          Kria KV260: one, for the whole module (SOM with its carrier's 5 V)
- *     ina226_uNN         ZCU102 and relatives: one a rail, by its reference in the schematic; ZCU102's are summed into "ps" and "pl"
+ *     ina226_uNN         ZCU102 and relatives: one a rail; ZCU102's are summed into "ps", "pl"
  *     ...hwmon_sdm...    Versal cards: the channel labelled "Total Power"
  *
- * power1_input is in microwatts (Documentation/hwmon/sysfs-interface.rst). A rule with `match` takes every device whose name begins so, as it is. */
+ * power1_input is in microwatts (Documentation/hwmon/sysfs-interface.rst). A rule with `match` takes every device
+ * whose name begins so, as it is. */
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -93,7 +94,8 @@ static void pci_address(const char *path, char *ret, size_t capacity)
         snprintf(ret, capacity, "%s", base + 1);
 }
 
-/* Sensor channel `channel` of a Versal card. The driver's unit modifier is a power of ten of watts; older ones have none. */
+/* Sensor channel `channel` of a Versal card. The driver's unit modifier is a power of ten of watts; older ones have
+ * none. */
 static void add_channel(const struct search *search, const char *path, int channel)
 {
     char domain[XN_SENSOR_NAME_BYTES], file[32], modifier[16];

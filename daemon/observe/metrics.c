@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Counters and histograms.
  *
- * What many threads count at once (requests, stages, refusals) is sharded: a thread picks one of SHARDS copies when it first counts, and a render adds the
- * copies up. What belongs to an accelerator instance (batches) has one copy an instance, which in practice its worker alone writes.
- * All are relaxed atomic additions: nothing is ordered by them, a sum taken after the counting threads were joined is exact, and one taken meanwhile may miss
- * the latest. A histogram's count is the sum of its buckets, so the two always agree.
+ * What many threads count at once (requests, stages, refusals) is sharded: a thread picks one of SHARDS copies when
+ * it first counts, and a render adds the copies up. What belongs to an accelerator instance (batches) has one copy
+ * an instance, which in practice its worker alone writes. All are relaxed atomic additions: nothing is ordered by
+ * them, a sum taken after the counting threads were joined is exact, and one taken meanwhile may miss the latest. A
+ * histogram's count is the sum of its buckets, so the two always agree.
  *
  * Label values of models may change at a reload: labels_lock guards them, for a copy at a time. */
 #include "daemon/observe/metrics.h"
@@ -52,7 +53,8 @@ struct histogram {
     counter sum;
 };
 
-/* One thread's, or a few threads', share of what is counted on the request path. Pages that nobody counts on stay unbacked. */
+/* One thread's, or a few threads', share of what is counted on the request path. Pages that nobody counts on stay
+ * unbacked. */
 struct shard {
     struct histogram stage[MODELS][XN_STAGE_COUNT];
     struct histogram request[XN_ROUTE_COUNT];

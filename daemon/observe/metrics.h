@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What /metrics tells (docs/metrics.md). Counters and histograms are sharded by thread and lock-free on the request path;
- * gauges are pulled when rendered. Metrics can never stop or fail a request. */
+ * What /metrics tells (docs/metrics.md). Counters and histograms are sharded by thread and lock-free on the request
+ * path; gauges are pulled when rendered. Metrics can never stop or fail a request. */
 #ifndef XN_DAEMON_OBSERVE_METRICS_H
 #define XN_DAEMON_OBSERVE_METRICS_H
 
@@ -56,10 +56,11 @@ struct xn_metrics_source {
 XN_MUST_CHECK int xn_metrics_new(const struct xn_instances *instances, struct xn_metrics **ret_metrics);
 void xn_metrics_free(struct xn_metrics *metrics);
 
-/** Give `slot` its label; called when models are applied. The name is copied. A slot that changes hands starts again from zero. Threads: one
- *  at a time (main), beside events and renders. */
+/** Give `slot` its label; called when models are applied. The name is copied. A slot that changes hands starts again
+ *  from zero. Threads: one at a time (main), beside events and renders. */
 void xn_metrics_set_model(struct xn_metrics *metrics, uint32_t slot, const char *name);
-/** Copies *source; its user must outlive the metrics' last render. At most XN_METRICS_SOURCES_MAX. Threads: main, beside renders. */
+/** Copies *source; its user must outlive the metrics' last render. At most XN_METRICS_SOURCES_MAX. Threads: main,
+ *  beside renders. */
 void xn_metrics_add_source(struct xn_metrics *metrics, const struct xn_metrics_source *source);
 
 /* Events. Threads: any; lock-free. */
@@ -72,10 +73,12 @@ void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, 
 /** Energy attributed to a batch of the model in `slot`; see xn_power_batch_energy. */
 void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules, bool estimated);
 
-/** The whole text in Prometheus format 0.0.4, malloc'ed and NUL-terminated, *ret_bytes long. Errors: -ENOMEM. Threads: any. */
+/** The whole text in Prometheus format 0.0.4, malloc'ed and NUL-terminated, *ret_bytes long. Errors: -ENOMEM.
+ *  Threads: any. */
 XN_MUST_CHECK int xn_metrics_render(struct xn_metrics *metrics, char **ret_text, size_t *ret_bytes);
 
-/* For sources: families and samples. help and type are written once for each family call; names are literals "xnord_...". */
+/* For sources: families and samples. help and type are written once for each family call; names are literals
+ * "xnord_...". */
 void xn_metrics_family(struct xn_metrics_text *text, const char *name, const char *type, const char *help);
 /** One sample: labels is "" or `model="a",accelerator="cpu0"` with values already escaped by xn_metrics_escape. */
 void xn_metrics_sample(struct xn_metrics_text *text, const char *name, const char *labels, double value);

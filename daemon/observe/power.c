@@ -3,14 +3,14 @@
  *
  *     sensor --+
  *     sensor --+--> feed (a power domain that has sensors) <-- group (instances of one power domain)
- *                                                              group without a feed: declared watts of its accelerator, or no figure
+ *                                       group without a feed: declared watts, or no figure
  *
- * A group is fed by the feed of its own domain, else by that of the whole board ("board"), where the sensors of Zynq and Kria modules sit.
- * The thread xn-power alone writes sensors and feeds; other threads read atomics. Tables only grow, and their counts are
- * published with release after what they count.
+ * A group is fed by the feed of its own domain, else by that of the whole board ("board"), where the sensors of Zynq
+ * and Kria modules sit. The thread xn-power alone writes sensors and feeds; other threads read atomics. Tables only
+ * grow, and their counts are published with release after what they count.
  *
- * Energy is integrated sensor by sensor: a gauge by the trapezoid between two good samples, a counter by its difference. Across a time
- * when a sensor was down nothing is added: energy is never invented. */
+ * Energy is integrated sensor by sensor: a gauge by the trapezoid between two good samples, a counter by its
+ * difference. Across a time when a sensor was down nothing is added: energy is never invented. */
 #include "daemon/observe/power.h"
 
 #include <errno.h>
@@ -38,7 +38,8 @@ struct real {
     atomic_uint_fast64_t bits;
 };
 
-/* A sensor in use. domain, name and source never change once published; files may, in the thread, when it is found again. */
+/* A sensor in use. domain, name and source never change once published; files may, in the thread, when it is found
+ * again. */
 struct source {
     struct xn_sensor sensor;
     bool primed; /* the last sample was good */
@@ -86,6 +87,7 @@ struct instance {
     atomic_uint depth;                      /* batches running */
     atomic_uint peers_start, peers_end;     /* batches in the domain when its last one started and ended */
     atomic_uint_fast64_t since_ns, busy_ns; /* since_ns: 0 while idle */
+    atomic_uint_fast64_t attributed_ns;     /* until here its time has been given to batches */
 };
 
 struct xn_power {
@@ -453,7 +455,8 @@ static bool read_sample(const struct sample *sample, uint64_t *ret_ns, double *r
     return *ret_ns != 0 && atomic_load_explicit(&sample->ns, memory_order_relaxed) == *ret_ns;
 }
 
-/* Mean power from the last sample before start_ns to the newest one; the latest sample's where no sample lies in between. */
+/* Mean power from the last sample before start_ns to the newest one; the latest sample's where no sample lies in
+ * between. */
 static double mean_watts(const struct feed *feed, uint64_t start_ns, uint64_t end_ns)
 {
     uint64_t first_ns = 0, last_ns = 0, ns;
@@ -479,17 +482,20 @@ static double mean_watts(const struct feed *feed, uint64_t start_ns, uint64_t en
 bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
                            bool *ret_estimated)
 {
-    const struct instance *instance = &p->instances[index];
+    struct instance *instance = &p->instances[index];
     const struct declared *d = instance->declared;
+    uint64_t attributed_ns = atomic_load_explicit(&instance->attributed_ns, memory_order_relaxed);
+    uint64_t from_ns = XN_MAX(start_ns, attributed_ns);
     int feed = atomic_load_explicit(&p->groups[instance->group].feed, memory_order_acquire);
     double watts = feed == NO_FEED ? NAN : get(&p->feeds[feed].watts);
-    double seconds = end_ns > start_ns ? (double)(end_ns - start_ns) / (double)XN_NS_PER_S : 0;
+    double seconds = end_ns > from_ns ? (double)(end_ns - from_ns) / (double)XN_NS_PER_S : 0;
     bool running = atomic_load_explicit(&instance->depth, memory_order_relaxed) > 0;
     uint32_t at_end = running ? peers(p, instance) : count(&instance->peers_end);
     double sharers = XN_MAX((double)(count(&instance->peers_start) + at_end) / 2, 1);
 
+    atomic_store_explicit(&instance->attributed_ns, XN_MAX(from_ns, end_ns), memory_order_relaxed);
     if (!isnan(watts)) {
-        *ret_joules = mean_watts(&p->feeds[feed], start_ns, end_ns) * seconds / sharers;
+        *ret_joules = mean_watts(&p->feeds[feed], from_ns, end_ns) * seconds / sharers;
         *ret_estimated = false;
         return true;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * RAPL: energy counters of x86 processor packages, Documentation/power/powercap of the kernel. Only the packages are taken: cores and graphics are
- * inside them, and intel-rapl-mmio shows the same counters a second time. energy_uj is readable by root only (CVE-2020-8694); the range is readable by all,
- * so a package whose counter is barred to us is found, and shown as down. */
+ * RAPL: energy counters of x86 processor packages, Documentation/power/powercap of the kernel. Only the packages are
+ * taken: cores and graphics are inside them, and intel-rapl-mmio shows the same counters a second time. energy_uj is
+ * readable by root only (CVE-2020-8694); the range is readable by all, so a package whose counter is barred to us is
+ * found, and shown as down. */
 #include <string.h>
 
 #include "daemon/observe/sensor.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Small files of /sys. They are opened anew for each sample: a driver that is unbound and bound again leaves descriptors behind that only fail, while its
- * path works again. */
+ * Small files of /sys. They are opened anew for each sample: a driver that is unbound and bound again leaves
+ * descriptors behind that only fail, while its path works again. */
 #include "daemon/observe/sensor.h"
 
 #include <dirent.h>

@@ -28,7 +28,8 @@ struct xn_sensor_list {
     struct xn_sensor sensors[XN_SENSORS_MAX];
 };
 
-/** Collectors: append what `rule` lets them find. Absent folders and devices are no error. `rule->domain` NULL: the kind's own. */
+/** Collectors: append what `rule` lets them find. Absent folders and devices are no error. `rule->domain` NULL: the
+ *  kind's own. */
 void xn_sensor_find_rapl(const struct xn_config *config, const struct xn_config_sensor *rule,
                          struct xn_sensor_list *list);
 void xn_sensor_find_hwmon(const struct xn_config *config, const struct xn_config_sensor *rule,
@@ -36,7 +37,8 @@ void xn_sensor_find_hwmon(const struct xn_config *config, const struct xn_config
 void xn_sensor_find_xocl(const struct xn_config *config, const struct xn_config_sensor *rule,
                          struct xn_sensor_list *list);
 
-/** The sensor so named, made where there is none yet (one gauge in microwatts, without files); NULL: the list is full. */
+/** The sensor so named, made where there is none yet (one gauge in microwatts, without files); NULL: the list is
+ *  full. */
 struct xn_sensor *xn_sensor_list_get(struct xn_sensor_list *list, const char *source, const char *domain,
                                      const char *name);
 /** Append a file; one too many, or with too long a path, is left out. */

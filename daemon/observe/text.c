@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes the Prometheus text format. Values are printed with as few digits as read back to the same double, so that a counter of 3 is "3" and not
- * "3.0000000000000000". */
+ * Writes the Prometheus text format. Values are printed with as few digits as read back to the same double, so that
+ * a counter of 3 is "3" and not "3.0000000000000000". */
 #include "daemon/observe/text.h"
 
 #include <math.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Alveo cards under the xocl driver: the card's management controller tells the board's power in microwatts, about once a second, as xmc_power of
- * its sub-device, or as power1_input of its hwmon device (power2_* are limits and peaks: not taken). The domain is the card's PCI address. */
+ * Alveo cards under the xocl driver: the card's management controller tells the board's power in microwatts, about
+ * once a second, as xmc_power of its sub-device, or as power1_input of its hwmon device (power2_* are limits and
+ * peaks: not taken). The domain is the card's PCI address. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Configuration: defaults, every rule with the line it names, overrides, and that nothing is kept after a failure. What the JSON Schema says of the same
- * files is compared in tests/integration/test_config.py. */
+ * Configuration: defaults, every rule with the line it names, overrides, and that nothing is kept after a failure.
+ * What the JSON Schema says of the same files is compared in tests/integration/test_config.py. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

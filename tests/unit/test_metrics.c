@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Metrics: exact sums whatever the threads, buckets at their bounds, escaping, slots that change hands, and Prometheus' own checker on the whole text. */
+ * Metrics: exact sums whatever the threads, buckets at their bounds, escaping, slots that change hands, and
+ * Prometheus' own checker on the whole text. */
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>

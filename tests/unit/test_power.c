@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Power: what is found on each board of tests/fixtures/power, integration with a clock of the test's own, wraps, sensors that vanish and return, estimates
- * and attribution. */
+ * Power: what is found on each board of tests/fixtures/power, integration with a clock of the test's own, wraps,
+ * sensors that vanish and return, estimates and attribution. */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -224,7 +224,8 @@ static void test_unreadable_counter(void **state)
     char path[256];
 
     setup(&b, "pc", (const char *const[]){"cpu", NULL});
-    /* In place of a file that only root may read, which a test run by root could not make: it can be opened, and not read. */
+    /* In place of a file that only root may read, which a test run by root could not make: it can be opened, and not
+     * read. */
     snprintf(path, sizeof(path), "%s/intel-rapl:0/energy_uj", b.powercap);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(mkdir(path, 0755), 0);
@@ -366,6 +367,24 @@ static void test_long_batch(void **state)
     teardown(&b);
 }
 
+/* Two batches in flight on one instance: their common time counts once. */
+static void test_overlapping_batches(void **state)
+{
+    (void)state;
+    struct board b;
+    double joules[2];
+    bool estimated;
+
+    setup(&b, "kv260", (const char *const[]){"cpu", NULL});
+    begin(&b);
+    sample_at(&b, 0);
+    sample_at(&b, 1);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S / 2, &joules[0], &estimated));
+    assert_true(xn_power_batch_energy(b.power, 0, T0 + XN_NS_PER_S / 4, T0 + XN_NS_PER_S, &joules[1], &estimated));
+    assert_near(joules[0] + joules[1], 7.35);
+    teardown(&b);
+}
+
 /* The real thread, over and over: starts, samples, renders beside, stops. */
 static void test_thread(void **state)
 {
@@ -425,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_sensor_beats_estimate),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_long_batch),
+        cmocka_unit_test(test_overlapping_batches),
         cmocka_unit_test(test_thread),
 #ifdef XN_FAULTS
         cmocka_unit_test(test_faults),
