@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * hwmon: power monitors of Zynq, Kria and Versal boards, known by the device's name:
  *
- *     ina260...          Kria KV260: one, for the whole module (SOM with its carrier's 5 V)
+ *     ina260...          Kria KV260: one, for the whole module
  *     ina226_uNN         ZCU102 and relatives: one a rail; ZCU102's are summed into "ps", "pl"
  *     ...hwmon_sdm...    Versal cards: the channel labelled "Total Power"
  *
@@ -18,7 +18,7 @@
 
 #define BOARD "board"
 
-/* Rails of the ZCU102 (UG1182, "Power system"): who they feed, by the monitor's reference. */
+/* Rails of the ZCU102 (its user guide, UG1182): who they feed, by the monitor's reference. */
 static const int ps_rails[] = {76, 77, 78, 87, 85, 86, 93, 88, 15, 92};
 static const int pl_rails[] = {79, 81, 80, 84, 16, 65, 74, 75};
 

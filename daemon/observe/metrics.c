@@ -53,8 +53,7 @@ struct histogram {
     counter sum;
 };
 
-/* One thread's, or a few threads', share of what is counted on the request path. Pages that nobody counts on stay
- * unbacked. */
+/* One thread's, or a few threads', share of what is counted on the request path. */
 struct shard {
     struct histogram stage[MODELS][XN_STAGE_COUNT];
     struct histogram request[XN_ROUTE_COUNT];
