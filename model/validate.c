@@ -355,13 +355,9 @@ static int check_rprelu(const struct xn_layer_check *check)
 
 static int check_concat(const struct xn_layer_check *check)
 {
-    uint64_t channels = 0;
+    check->out->c = 0;
     for (uint32_t k = 0; k < check->layer->n_inputs; k++)
-        channels += xn_check_input(check, k)->c;
-    if (channels > XN_CHANNELS_MAX)
-        return xn_layer_error(check, -EINVAL, "gives %" PRIu64 " channels, must be %u at most", channels,
-                              XN_CHANNELS_MAX);
-    check->out->c = (uint32_t)channels;
+        check->out->c += xn_check_input(check, k)->c;
     return check_same_shape(check);
 }
 

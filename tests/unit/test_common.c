@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,8 @@ static void test_error_text_is_one_safe_line(void **state)
     assert_string_equal(e.text, "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\x9f");
     xn_error_set(&e, -EINVAL, "%s", "\xc0\xaf|\xed\xa0\x80|\xf5|\xe2\x82|\xc2\x85|\x80");
     assert_string_equal(e.text, "??|???|?|\?\?|\?\?|?");
+    xn_error_set(&e, -EINVAL, "%s", "\xe0\x80\x80|\xf0\x80\x80\x80|\xf4\x90\x80\x80"); /* overlong, beyond U+10FFFF */
+    assert_string_equal(e.text, "\?\?\?|\?\?\?\?|\?\?\?\?");
     assert_int_equal(xn_error_set(NULL, -EIO, "x"), -EIO);
 }
 
@@ -114,6 +117,22 @@ static void test_log_lines(void **state)
     assert_string_equal(text,
                         "WARNING model m\\x0d\\x0a\\x1b[1m failed MODEL=fashion WHY=\"a \\\"b\\\"\\x0a\" NONE=\"\"\n"
                         "DEBUG shown\n");
+}
+
+static void test_log_leaves_errno_alone(void **state)
+{
+    (void)state;
+    const int full = open("/dev/full", O_WRONLY), saved = dup(STDERR_FILENO);
+    assert_true(full >= 0 && saved >= 0);
+    xn_log_init(XN_LOG_INFO, XN_LOG_STDERR);
+    dup2(full, STDERR_FILENO);
+    errno = EPERM;
+    xn_log_info("nobody reads this");
+    const int after = errno;
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(full);
+    assert_int_equal(after, EPERM);
 }
 
 static void log_long(void)
@@ -251,6 +270,9 @@ static void test_buffers_come_from_the_smallest_class_that_has_one(void **state)
     struct xn_buf a, b, c, d = {0};
     assert_int_equal(xn_buf_pool_new(classes, 2, &pool), 0);
     assert_int_equal(xn_buf_take(pool, 5001, &d), -EMSGSIZE);
+    assert_int_equal(xn_buf_take(pool, 101, &a), 0);
+    assert_int_equal(a.capacity_bytes, 5000);
+    xn_buf_give(pool, &a);
     assert_int_equal(xn_buf_take(pool, 100, &a), 0);
     assert_int_equal(a.capacity_bytes, 100);
     assert_int_equal(xn_buf_take(pool, 1, &b), 0);
@@ -380,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_log_line_is_bounded),
+        cmocka_unit_test(test_log_leaves_errno_alone),
         cmocka_unit_test(test_log_target_auto_compares_the_stream),
         cmocka_unit_test(test_log_levels),
         cmocka_unit_test(test_pool_hands_out_each_object_once),

@@ -146,6 +146,28 @@ static void test_bounds_follow_weights_and_inputs(void **state)
     xn_network_free(n);
 }
 
+/* With zero padding a tap may be 0 even where no element is. */
+static void test_bounds_count_zero_padding(void **state)
+{
+    (void)state;
+    const struct xn_writer_window valid = {3, 3, 1, 1, 0, 0, 0, 0, XN_PAD_NONE};
+    const int16_t m = 1;
+    const int64_t b = 5;
+    const int8_t signs[9] = {0};
+    struct xn_writer *w = xn_writer_new(3, 3, 1, XN_DTYPE_U8);
+    const uint32_t x = xn_writer_scale(w, 0, XN_FORMAT_NONE, &m, &b, 0, XN_DTYPE_U8),
+                   t = xn_writer_bits(w, 1, 9, signs);
+    const struct xn_writer_window same = {3, 3, 1, 1, 1, 1, 1, 1, XN_PAD_ZERO};
+    xn_writer_conv(w, x, t, &same, 1);
+    const uint32_t s = xn_writer_conv(w, x, t, &valid, 1);
+    xn_writer_logits(w, s, (const int32_t[]){1}, (const int32_t[]){0}, 1.0f, 0.0f);
+    struct xn_network *n = load_writer(w);
+    assert_int_equal(n->values[1].min, 5);
+    assert_true(n->values[2].min == 0 && n->values[2].max == 9 * 255);
+    assert_true(n->values[3].min == 9 * 5 && n->values[3].max == 9 * 255);
+    xn_network_free(n);
+}
+
 static void test_later_minor_versions_are_read(void **state)
 {
     (void)state;
@@ -454,12 +476,64 @@ static void test_values_in_tensors_are_checked(void **state)
     xn_writer_logits(w, xn_writer_scale(w, 0, XN_FORMAT_NONE, &m, &b, 0, XN_DTYPE_I16), (const int32_t[]){1},
                      (const int32_t[]){0}, 1.0f, 0.0f);
     expect_writer_refused(w, -EINVAL, "layer 0 \"\" (scale): tensors[1] has 70368744177665 for channel 0");
+    b = -XN_SCALE_BIAS_MAX - 1;
+    w = xn_writer_new(1, 1, 1, XN_DTYPE_I8);
+    xn_writer_logits(w, xn_writer_scale(w, 0, XN_FORMAT_NONE, &m, &b, 0, XN_DTYPE_I16), (const int32_t[]){1},
+                     (const int32_t[]){0}, 1.0f, 0.0f);
+    expect_writer_refused(w, -EINVAL, "tensors[1] has -70368744177665 for channel 0");
     b = 0;
     w = xn_writer_new(1, 1, 1, XN_DTYPE_I8);
     const uint32_t x = xn_writer_scale(w, 0, XN_FORMAT_NONE, &m, &b, 0, XN_DTYPE_I16);
     const uint32_t y = xn_writer_rprelu(w, x, &m, (const uint8_t[]){16}, &m);
     xn_writer_logits(w, y, (const int32_t[]){1}, (const int32_t[]){0}, 1.0f, 0.0f);
     expect_writer_refused(w, -EINVAL, "(rprelu): tensors[1] has 16 for channel 0, must be 0..15");
+}
+
+static void test_shapes_must_go_together(void **state)
+{
+    (void)state;
+    const struct xn_writer_window three = {3, 3, 1, 1, 0, 0, 0, 0, XN_PAD_NONE};
+    const int16_t m[2] = {1, 1};
+    const int64_t b[2] = {0, 0};
+    const int8_t signs[9] = {0};
+    struct xn_writer *w = xn_writer_new(1, 1, 2, XN_DTYPE_I8);
+    const uint32_t x = xn_writer_scale(w, 0, XN_FORMAT_NONE, m, b, 0, XN_DTYPE_I16);
+    xn_writer_add(w, x, xn_writer_concat(w, (const uint32_t[]){x, x}, 2));
+    xn_writer_logits(w, x, (const int32_t[]){1, 1}, (const int32_t[]){0, 0}, 1.0f, 0.0f);
+    expect_writer_refused(w, -EINVAL, "inputs[1] is 1x1x4, does not go with 1x1x2 of inputs[0]");
+    w = xn_writer_new(2, 3, 1, XN_DTYPE_I8);
+    xn_writer_conv(w, 0, xn_writer_bits(w, 1, 9, signs), &three, 1);
+    xn_writer_logits(w, 0, (const int32_t[]){1}, (const int32_t[]){0}, 1.0f, 0.0f);
+    expect_writer_refused(w, -EINVAL, "kernel_h is 3, must fit the map of 2 with its padding");
+}
+
+static void test_values_are_limited(void **state)
+{
+    (void)state;
+    struct xn_writer *w = xn_writer_new(4096, 4096, 1, XN_DTYPE_I8);
+    xn_writer_concat(w, (const uint32_t[]){0, 0, 0, 0, 0}, 5);
+    xn_writer_logits(w, 0, (const int32_t[]){1}, (const int32_t[]){0}, 1.0f, 0.0f);
+    expect_writer_refused(w, -EINVAL, "out is 4096x4096x5, must have 67108864 elements at most");
+    w = xn_writer_new(1, 1, 65536, XN_DTYPE_I8);
+    xn_writer_concat(w, (const uint32_t[]){0, 0}, 2);
+    int32_t *zeros = calloc(65536, sizeof(*zeros));
+    xn_writer_logits(w, 0, zeros, zeros, 1.0f, 0.0f);
+    free(zeros);
+    expect_writer_refused(w, -EINVAL, "out_c is 131072, must be 1..65536");
+}
+
+static void test_tensors_end_within_the_data(void **state)
+{
+    (void)state;
+    size_t bytes;
+    struct xn_writer *w = xn_sample_tiny();
+    uint8_t *file = xn_writer_finish(w, &bytes);
+    const uint64_t short_by_one = 0x87; /* the last tensor needs 0x88 */
+    memcpy(file + offsetof(struct xn_format_header, data_bytes), &short_by_one, sizeof(short_by_one));
+    xn_writer_seal(file, bytes);
+    expect_refusal(file, bytes, -EINVAL, "tensor 2: offset 768 and bytes 8 pass the end of the data at 775");
+    free(file);
+    xn_writer_free(w);
 }
 
 /* ---- magnitudes ------------------------------------------------------------------------------------------------ */
@@ -507,9 +581,9 @@ static void test_logits_are_proven(void **state)
     expect_writer_refused(logits_of(-1, INT32_MIN), -EINVAL, "must fit 32 bits");
 }
 
-static struct xn_writer *sum_of(uint32_t side, int32_t multiplier, uint8_t shift, enum xn_dtype out)
+static struct xn_writer *sum_of(uint32_t h, uint32_t width, int32_t multiplier, uint8_t shift, enum xn_dtype out)
 {
-    struct xn_writer *w = xn_writer_new(side, side, 1, XN_DTYPE_I8);
+    struct xn_writer *w = xn_writer_new(h, width, 1, XN_DTYPE_I8);
     const uint32_t x =
         xn_writer_scale(w, 0, XN_FORMAT_NONE, (const int16_t[]){256}, (const int64_t[]){0}, 0, XN_DTYPE_I16);
     const uint32_t y = xn_writer_global_avgpool(w, x, multiplier, shift, out);
@@ -520,14 +594,17 @@ static struct xn_writer *sum_of(uint32_t side, int32_t multiplier, uint8_t shift
 static void test_pool_sums_are_proven(void **state)
 {
     (void)state;
-    struct xn_network *n = load_writer(sum_of(181, 1, 0, XN_DTYPE_I32)); /* 181^2 * 32768 < 2^30 */
+    struct xn_network *n = load_writer(sum_of(181, 181, 1, 0, XN_DTYPE_I32)); /* 181^2 * 32768 < 2^30 */
     assert_int_equal(n->values[2].min, -181 * 181 * 32768);
     xn_network_free(n);
-    xn_network_free(load_writer(sum_of(181, 65536, 16, XN_DTYPE_I32)));
-    xn_network_free(load_writer(sum_of(181, 65536, 0, XN_DTYPE_I16)));
-    expect_writer_refused(sum_of(182, 1, 0, XN_DTYPE_I32), -EINVAL, "(global_avgpool): channel 0: its sum may reach");
-    expect_writer_refused(sum_of(182, 1, 0, XN_DTYPE_I16), -EINVAL, "its sum may reach");
-    expect_writer_refused(sum_of(181, 2, 0, XN_DTYPE_I32), -EINVAL, "a smaller multiplier or a larger shift");
+    xn_network_free(load_writer(sum_of(181, 181, 65536, 16, XN_DTYPE_I32)));
+    xn_network_free(load_writer(sum_of(181, 181, 65536, 0, XN_DTYPE_I16)));
+    expect_writer_refused(sum_of(182, 182, 1, 0, XN_DTYPE_I32), -EINVAL,
+                          "(global_avgpool): channel 0: its sum may reach");
+    expect_writer_refused(sum_of(182, 182, 1, 0, XN_DTYPE_I16), -EINVAL, "its sum may reach");
+    /* 33000 elements of -32768 are too much; of the largest, 32512, they would not be */
+    expect_writer_refused(sum_of(132, 250, 1, 0, XN_DTYPE_I16), -EINVAL, "a magnitude of 1081344000");
+    expect_writer_refused(sum_of(181, 181, 2, 0, XN_DTYPE_I32), -EINVAL, "a smaller multiplier or a larger shift");
 }
 
 /* `n` convolutions of 1024 * 1024 * 64 * 49 multiply-accumulates each. */
@@ -582,6 +659,9 @@ static void test_metadata_have_defaults(void **state)
     assert_true(n->input.is_image && n->input.identity && n->input.fit == XN_FIT_STRETCH);
     assert_int_equal(n->input.multiplier[2], 1);
     xn_network_free(n);
+    n = load_writer(tiny("{\"name\":\"a\",\"input\":{\"image\":{\"color\":\"rgb\",\"shift\":1}}}"));
+    assert_false(n->input.identity);
+    xn_network_free(n);
 }
 
 #define IMAGE(members) "{\"name\":\"a\",\"input\":{\"image\":{" members "}}}"
@@ -607,6 +687,7 @@ static const struct {
     {"{\"name\":\"a\",\"description\":\"a\\nb\"}", "description has a control character"},
     {"{\"name\":\"a\",\"labels\":{}}", "labels is an object, must be an array"},
     {"{\"name\":\"a\",\"labels\":[\"x\"]}", "labels has 1 entries, must have 2: one for each class"},
+    {"{\"name\":\"a\",\"labels\":[\"x\",\"y\",\"z\"]}", "labels has 3 entries"},
     {"{\"name\":\"a\",\"labels\":[\"x\",null]}", "labels[1] is null, must be a string"},
     {"{\"name\":\"a\",\"input\":3}", "input is an integer, must be an object"},
     {"{\"name\":\"a\",\"input\":{\"name\":\"\"}}", "input.name is \"\""},
@@ -782,6 +863,7 @@ int main(void)
         cmocka_unit_test(test_every_operation_is_read_as_written),
         cmocka_unit_test(test_input_spec),
         cmocka_unit_test(test_bounds_follow_weights_and_inputs),
+        cmocka_unit_test(test_bounds_count_zero_padding),
         cmocka_unit_test(test_later_minor_versions_are_read),
         cmocka_unit_test(test_copies_do_not_need_the_callers_bytes),
         cmocka_unit_test(test_every_prefix_is_refused),
@@ -789,6 +871,9 @@ int main(void)
         cmocka_unit_test(test_every_flipped_and_sealed_byte_is_refused_or_runs),
         cmocka_unit_test(test_every_field_out_of_range_is_refused),
         cmocka_unit_test(test_values_in_tensors_are_checked),
+        cmocka_unit_test(test_shapes_must_go_together),
+        cmocka_unit_test(test_values_are_limited),
+        cmocka_unit_test(test_tensors_end_within_the_data),
         cmocka_unit_test(test_accumulators_are_proven),
         cmocka_unit_test(test_logits_are_proven),
         cmocka_unit_test(test_pool_sums_are_proven),
