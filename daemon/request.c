@@ -116,6 +116,11 @@ int xn_request_buf_take(struct xn_request *request, size_t bytes, struct xn_buf 
     return xn_buf_take(request->pool->buffers, bytes, ret_buf);
 }
 
+void xn_request_buf_give(struct xn_request *request, struct xn_buf *buf)
+{
+    xn_buf_give(request->pool->buffers, buf);
+}
+
 size_t xn_requests_active(const struct xn_requests *requests)
 {
     return xn_pool_used(requests->pool);

@@ -33,43 +33,45 @@ enum xn_stage { XN_STAGE_RECEIVE, XN_STAGE_DECODE, XN_STAGE_QUEUE, XN_STAGE_EXEC
 
 struct xn_item {
     struct xn_request *request;
-    struct xn_item *next, *prev;   /**< links of whoever owns it now */
-    uint32_t index;                /**< position in the request */
-    uint32_t heap_index;           /**< private to sched/ */
-    const void *encoded;           /**< JPEG or PNG bytes in the request's body; NULL: `input` is ready */
+    struct xn_item *next, *prev; /**< links of whoever owns it now */
+    uint32_t index;              /**< position in the request */
+    uint32_t heap_index;         /**< private to sched/ */
+    const void *encoded;         /**< JPEG or PNG bytes in the request's body; NULL: `input` is ready */
     size_t encoded_bytes;
-    void *input;                   /**< tensor of network->input_bytes */
-    int32_t *logits;               /**< [n_classes] */
+    void *input;                                                           /**< tensor of network->input_bytes */
+    int32_t *logits;                                                       /**< [n_classes] */
     uint64_t decode_start_ns, queued_ns, execute_start_ns, execute_end_ns; /**< CLOCK_MONOTONIC; 0: not reached */
-    uint64_t exec_ns;              /**< of its batch, on the accelerator */
-    uint32_t batch_size;           /**< it rode in */
-    uint32_t instance;             /**< index in xn_instances; UINT32_MAX until it is in a batch */
-    uint32_t attempts;             /**< runs that failed under it */
-    double energy_j;               /**< its share; < 0: not measured */
+    uint64_t exec_ns;                                                      /**< of its batch, on the accelerator */
+    uint32_t batch_size;                                                   /**< it rode in */
+    uint32_t instance; /**< index in xn_instances; UINT32_MAX until it is in a batch */
+    uint32_t attempts; /**< runs that failed under it */
+    double energy_j;   /**< its share; < 0: not measured */
     bool energy_estimated;
-    atomic_int settled;            /**< XN_ITEM_UNSETTLED, then its status; release by xn_item_settle, acquire by readers */
-    struct xn_error error;         /**< text for a negative status; written before it settles, by the winner only */
+    atomic_int settled;    /**< XN_ITEM_UNSETTLED, then its status; release by xn_item_settle, acquire by readers */
+    struct xn_error error; /**< text for a negative status; written before it settles, by the winner only */
 };
 
 struct xn_request {
-    atomic_uint refs;              /**< http/ + one for each item that image/ or sched/ holds */
-    atomic_uint unsettled;         /**< items not yet settled */
-    struct xn_model *model;        /**< a reference of its own; NULL until known */
-    uint64_t start_ns;             /**< first header byte handled */
-    uint64_t received_ns;          /**< body complete */
-    uint64_t deadline_ns;          /**< absolute; XN_NEVER_NS */
-    struct xn_buf body;            /**< raw body */
+    atomic_uint refs;       /**< http/ + one for each item that image/ or sched/ holds */
+    atomic_uint unsettled;  /**< items not yet settled */
+    struct xn_model *model; /**< a reference of its own; NULL until known */
+    uint64_t start_ns;      /**< first header byte handled */
+    uint64_t received_ns;   /**< body complete */
+    uint64_t deadline_ns;   /**< absolute; XN_NEVER_NS */
+    struct xn_buf body;     /**< raw body */
     size_t body_bytes;
-    struct xn_buf tensors;         /**< decoded or converted inputs of its items */
-    struct xn_buf logits;          /**< outputs of its items */
+    struct xn_buf tensors; /**< decoded or converted inputs of its items */
+    struct xn_buf logits;  /**< outputs of its items */
     uint32_t n_items;
-    struct xn_item *items;         /**< [limits.images_per_request], from the same pool object */
-    void (*done)(struct xn_request *request); /**< called once, when all items have settled; any thread, no lock held; must not block */
-    void *user;                    /**< http/'s connection */
+    struct xn_item *items; /**< [limits.images_per_request], from the same pool object */
+    void (*done)(
+        struct xn_request
+            *request); /**< called once, when all items have settled; any thread, no lock held; must not block */
+    void *user;        /**< http/'s connection */
     struct xn_requests *pool;
 };
 
-struct xn_requests;                /**< the pool of requests and their buffers */
+struct xn_requests; /**< the pool of requests and their buffers */
 
 XN_MUST_CHECK int xn_requests_new(const struct xn_config *config, struct xn_requests **ret_requests);
 void xn_requests_free(struct xn_requests *requests);
@@ -80,6 +82,8 @@ struct xn_request *xn_request_ref(struct xn_request *request);
 void xn_request_unref(struct xn_request *request);
 /** Buffers of its pool; see xn_buf_take. */
 XN_MUST_CHECK int xn_request_buf_take(struct xn_request *request, size_t bytes, struct xn_buf *ret_buf);
+/** Give a buffer of xn_request_buf_take back and clear it. */
+void xn_request_buf_give(struct xn_request *request, struct xn_buf *buf);
 /** Admitted requests not yet given back. */
 size_t xn_requests_active(const struct xn_requests *requests);
 

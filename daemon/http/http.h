@@ -29,7 +29,8 @@ struct xn_http_next {
     char *(*status_json)(void *user);
 };
 
-XN_MUST_CHECK int xn_http_new(const struct xn_config *config, const struct xn_http_next *next, struct xn_http **ret_http, struct xn_error *error);
+XN_MUST_CHECK int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
+                              struct xn_http **ret_http, struct xn_error *error);
 /** Port of listener `i` as bound (for port 0). */
 uint16_t xn_http_port(const struct xn_http *http, uint32_t i);
 /** Stop accepting connections; those open go on, new requests on them get 503 with Connection: close. */

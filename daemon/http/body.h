@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * From a whole body to the items of a request. Pure: no sockets, no MHD; fuzzed by tests/fuzz/fuzz_json.c. All functions expect request->model and
+ * request->body, and on success leave items set up (encoded, or with their tensor), ready to be submitted. Errors: those of xn_status_of. */
+#ifndef XN_DAEMON_HTTP_BODY_H
+#define XN_DAEMON_HTTP_BODY_H
+
+#include <jansson.h>
+
+#include "daemon/request.h"
+
+#define XN_TOP_K_MAX      1000u
+#define XN_TIMEOUT_MS_MAX 600000u
+#define XN_ID_BYTES_MAX   128u /**< request id, with NUL */
+
+/** What a request asks for besides its images. */
+struct xn_ask {
+    uint32_t top_k;           /**< 1..XN_TOP_K_MAX */
+    uint64_t timeout_ns;      /**< 0: the model's default */
+    char id[XN_ID_BYTES_MAX]; /**< v2: echoed; "" none */
+    bool has_id;
+    /* v2 outputs, in the order asked for */
+    uint32_t n_outputs;
+    struct xn_ask_output {
+        bool accumulators; /**< INT32 sums; false: FP32 logits */
+        bool binary;
+    } outputs[2];
+};
+
+/** POST /infer with a body that is neither JSON nor multipart: one JPEG or PNG, or one or more raw tensors. */
+XN_MUST_CHECK int xn_body_parse_plain(struct xn_request *request, struct xn_error *error);
+/** POST /infer, multipart/form-data: each part an image or a raw tensor. */
+XN_MUST_CHECK int xn_body_parse_multipart(struct xn_request *request, const char *content_type, struct xn_error *error);
+/** POST /infer, application/json: {"image"|"images"|"tensor"|"tensors": ..., "top_k", "timeout_ms"}. */
+XN_MUST_CHECK int xn_body_parse_json(struct xn_request *request, struct xn_ask *ask, struct xn_error *error);
+/** POST /v2/models/M/infer. `header_bytes`: Inference-Header-Content-Length, -1: absent (the body is JSON as a whole), 0: the body is one raw
+ *  input. */
+XN_MUST_CHECK int xn_body_parse_v2(struct xn_request *request, int64_t header_bytes, struct xn_ask *ask,
+                                   struct xn_error *error);
+
+/* Shared by the parsers. */
+
+/** Point item `i` at `bytes` of `data`, an image or a tensor. */
+XN_MUST_CHECK int xn_body_set_item(struct xn_request *request, uint32_t i, const void *data, size_t bytes,
+                                   struct xn_error *error);
+/** xn_request_items_init with a text. */
+XN_MUST_CHECK int xn_body_init_items(struct xn_request *request, size_t n, struct xn_error *error);
+/** Parse `bytes` of JSON, an object, with limits on depth and duplicate keys. Owner: caller. */
+XN_MUST_CHECK int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error);
+/** Numbers of `array`, nested or flat, into `ret` (count elements of the input's dtype). `what` names it in errors. */
+XN_MUST_CHECK int xn_body_numbers(const json_t *array, const struct xn_input_spec *spec, const char *what, void *ret,
+                                  size_t count, struct xn_error *error);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Answers of finished inferences: JSON of POST /infer, and JSON or binary tensors of the Open Inference Protocol. The class comes from the integer
+ * logits; scores are floats for people. */
+#include <math.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "daemon/http/internal.h"
+
+static const struct xn_layer *logits_layer(const struct xn_network *network)
+{
+    return &network->layers[network->n_layers - 1];
+}
+
+static size_t longest_label(const struct xn_network *network)
+{
+    size_t longest = 0;
+
+    for (uint32_t i = 0; network->labels && i < network->n_classes; i++)
+        longest = XN_MAX(longest, strlen(network->labels[i]));
+    return longest;
+}
+
+size_t xn_results_capacity(const struct xn_call *call)
+{
+    const struct xn_network *network = call->request->model->network;
+    size_t n = call->request->n_items;
+
+    if (call->route == XN_ROUTE_V2_INFER) /* per number: at most 25 characters, of two outputs */
+        return 1024 + 6 * XN_ID_BYTES_MAX + n * network->n_classes * 2 * 25;
+    size_t entry = 96 + 6 * longest_label(network);
+    size_t entries = 1 + (call->ask.top_k > 1 ? XN_MIN(call->ask.top_k, network->n_classes) : 0);
+    return 1024 + n * (512 + entries * entry);
+}
+
+/* ---- POST /infer -------------------------------------------------------------------------------------------------- */
+
+struct ranking {
+    const struct xn_network *network;
+    const int32_t *z;
+    int32_t largest;
+    double sum; /* of exp(scale * (z - largest)) */
+};
+
+static struct ranking rank(const struct xn_network *network, const int32_t *z)
+{
+    struct ranking r = {.network = network, .z = z, .largest = z[xn_argmax(z, network->n_classes)]};
+    double scale = (double)logits_layer(network)->scale;
+
+    for (uint32_t i = 0; i < network->n_classes; i++)
+        r.sum += exp(scale * ((double)z[i] - r.largest));
+    return r;
+}
+
+static void put_class(struct xn_text *text, const struct ranking *r, uint32_t class_index)
+{
+    const struct xn_layer *layer = logits_layer(r->network);
+    double scale = (double)layer->scale;
+
+    xn_text_put(text, "\"class\":");
+    xn_text_u64(text, class_index);
+    if (r->network->labels) {
+        xn_text_put(text, ",\"label\":");
+        xn_text_string(text, r->network->labels[class_index]);
+    }
+    xn_text_put(text, ",\"score\":");
+    xn_text_double(text, exp(scale * ((double)r->z[class_index] - r->largest)) / r->sum, 4);
+    xn_text_put(text, ",\"logit\":");
+    xn_text_double(text, scale * r->z[class_index] + (double)layer->offset, 6);
+}
+
+/* The best class after `previous` in the order of falling z, then rising index. */
+static uint32_t next_best(const struct ranking *r, uint32_t previous)
+{
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t i = 0; i < r->network->n_classes; i++) {
+        bool after = r->z[i] < r->z[previous] || (r->z[i] == r->z[previous] && i > previous);
+        if (after && (best == UINT32_MAX || r->z[i] > r->z[best]))
+            best = i;
+    }
+    return best;
+}
+
+static void put_top(struct xn_text *text, const struct ranking *r, uint32_t top_k)
+{
+    uint32_t n = XN_MIN(top_k, r->network->n_classes);
+    uint32_t class_index = xn_argmax(r->z, r->network->n_classes);
+
+    xn_text_put(text, ",\"top\":[");
+    for (uint32_t i = 0; i < n; i++) {
+        xn_text_put(text, i ? ",{" : "{");
+        put_class(text, r, class_index);
+        xn_text_put(text, "}");
+        class_index = next_best(r, class_index);
+    }
+    xn_text_put(text, "]");
+}
+
+static void put_us(struct xn_text *text, const char *key, uint64_t from_ns, uint64_t to_ns)
+{
+    xn_text_put(text, key);
+    xn_text_u64(text, to_ns > from_ns ? (to_ns - from_ns) / XN_NS_PER_US : 0);
+}
+
+static void put_item(struct xn_text *text, const struct xn_call *call, const struct xn_item *item)
+{
+    struct ranking r = rank(call->request->model->network, item->logits);
+
+    xn_text_put(text, "{");
+    put_class(text, &r, xn_argmax(item->logits, r.network->n_classes));
+    if (call->ask.top_k > 1)
+        put_top(text, &r, call->ask.top_k);
+    xn_text_put(text, ",\"batch_size\":");
+    xn_text_u64(text, item->batch_size);
+    xn_text_put(text, ",\"instance\":");
+    xn_text_string(text, xn_accel_info(call->http->next.instances->accel[item->instance])->name);
+    if (item->energy_j >= 0) {
+        xn_text_put(text, ",\"energy_j\":");
+        xn_text_double(text, item->energy_j, 4);
+        xn_text_put(text, item->energy_estimated ? ",\"energy_source\":\"estimate\"" : ",\"energy_source\":\"sensor\"");
+    }
+    xn_text_put(text, ",\"timings_us\":{");
+    if (item->decode_start_ns) {
+        put_us(text, "\"decode\":", item->decode_start_ns, item->queued_ns);
+        xn_text_put(text, ",");
+    }
+    put_us(text, "\"queue\":", item->queued_ns, item->execute_start_ns);
+    put_us(text, ",\"execute\":", item->execute_start_ns, item->execute_end_ns);
+    xn_text_put(text, "}}");
+}
+
+void xn_results_write_infer(const struct xn_call *call, struct xn_text *text)
+{
+    const struct xn_request *request = call->request;
+
+    xn_text_put(text, "{\"model\":");
+    xn_text_string(text, request->model->name);
+    xn_text_put(text, ",\"version\":");
+    xn_text_string(text, request->model->network->version);
+    xn_text_put(text, ",\"results\":[");
+    for (uint32_t i = 0; i < request->n_items; i++) {
+        if (i)
+            xn_text_put(text, ",");
+        put_item(text, call, &request->items[i]);
+    }
+    put_us(text, "],\"timings_us\":{\"receive\":", request->start_ns, request->received_ns);
+    put_us(text, ",\"total\":", request->start_ns, xn_clock_now_ns());
+    xn_text_put(text, "}}\n");
+}
+
+/* ---- Open Inference Protocol -------------------------------------------------------------------------------------- */
+
+static double logit(const struct xn_network *network, int32_t z)
+{
+    const struct xn_layer *layer = logits_layer(network);
+
+    return (double)layer->scale * z + (double)layer->offset;
+}
+
+static void put_json_data(struct xn_text *text, const struct xn_request *request, bool accumulators)
+{
+    const struct xn_network *network = request->model->network;
+
+    xn_text_put(text, ",\"data\":[");
+    for (uint32_t i = 0; i < request->n_items; i++) {
+        for (uint32_t k = 0; k < network->n_classes; k++) {
+            if (i || k)
+                xn_text_put(text, ",");
+            if (accumulators)
+                xn_text_i64(text, request->items[i].logits[k]);
+            else
+                xn_text_double(text, (double)(float)logit(network, request->items[i].logits[k]), 9);
+        }
+    }
+    xn_text_put(text, "]");
+}
+
+static void put_output(struct xn_text *text, const struct xn_request *request, const struct xn_ask_output *output)
+{
+    const struct xn_network *network = request->model->network;
+
+    xn_text_put(text, output->accumulators ? "{\"name\":\"accumulators\",\"datatype\":\"INT32\",\"shape\":["
+                                           : "{\"name\":\"logits\",\"datatype\":\"FP32\",\"shape\":[");
+    xn_text_u64(text, request->n_items);
+    xn_text_put(text, ",");
+    xn_text_u64(text, network->n_classes);
+    xn_text_put(text, "]");
+    if (output->binary) {
+        xn_text_put(text, ",\"parameters\":{\"binary_data_size\":");
+        xn_text_u64(text, (uint64_t)request->n_items * network->n_classes * sizeof(int32_t));
+        xn_text_put(text, "}");
+    } else {
+        put_json_data(text, request, output->accumulators);
+    }
+    xn_text_put(text, "}");
+}
+
+static void put_le32(struct xn_text *text, uint32_t bits)
+{
+    const uint8_t bytes[4] = {(uint8_t)bits, (uint8_t)(bits >> 8), (uint8_t)(bits >> 16), (uint8_t)(bits >> 24)};
+
+    xn_text_raw(text, (const char *)bytes, sizeof(bytes));
+}
+
+static void put_binary_data(struct xn_text *text, const struct xn_request *request, bool accumulators)
+{
+    const struct xn_network *network = request->model->network;
+
+    for (uint32_t i = 0; i < request->n_items; i++) {
+        for (uint32_t k = 0; k < network->n_classes; k++) {
+            int32_t z = request->items[i].logits[k];
+            float value = (float)logit(network, z);
+            uint32_t bits = (uint32_t)z;
+            if (!accumulators)
+                memcpy(&bits, &value, sizeof(bits));
+            put_le32(text, bits);
+        }
+    }
+}
+
+size_t xn_results_write_v2(const struct xn_call *call, struct xn_text *text)
+{
+    const struct xn_request *request = call->request;
+    const struct xn_ask *ask = &call->ask;
+    bool binary = false;
+
+    xn_text_put(text, "{");
+    if (ask->has_id) {
+        xn_text_put(text, "\"id\":");
+        xn_text_string(text, ask->id);
+        xn_text_put(text, ",");
+    }
+    xn_text_put(text, "\"model_name\":");
+    xn_text_string(text, request->model->name);
+    xn_text_put(text, ",\"model_version\":");
+    xn_text_string(text, request->model->network->version);
+    xn_text_put(text, ",\"outputs\":[");
+    for (uint32_t i = 0; i < ask->n_outputs; i++) {
+        if (i)
+            xn_text_put(text, ",");
+        put_output(text, request, &ask->outputs[i]);
+        binary = binary || ask->outputs[i].binary;
+    }
+    xn_text_put(text, "]}");
+    size_t json_bytes = text->bytes;
+    for (uint32_t i = 0; i < ask->n_outputs; i++) {
+        if (ask->outputs[i].binary)
+            put_binary_data(text, request, ask->outputs[i].accumulators);
+    }
+    return binary ? json_bytes : 0;
+}
