@@ -5,8 +5,9 @@
 
 #define DECAY      (15.0 / 16.0)
 #define OUTLIER    4.0
-#define SETTLED    4.0  /* sum of weights from which on outliers are cut */
-#define MIN_SPREAD 0.05 /* variance of n below which the slope is not trusted */
+#define OUTLIER_NS 1000.0 /* never an outlier: so that a fit of nearly nothing can grow again */
+#define SETTLED    4.0    /* sum of weights from which on outliers are cut */
+#define MIN_SPREAD 0.05   /* variance of n below which the slope is not trusted */
 
 static void fit(struct xn_cost *c)
 {
@@ -32,6 +33,7 @@ void xn_cost_observe(struct xn_cost *cost, uint32_t n, uint64_t exec_ns)
 
     if (cost->weight >= SETTLED) {
         double limit = OUTLIER * (cost->fixed_ns + size * cost->per_image_ns);
+        limit = limit < OUTLIER_NS ? OUTLIER_NS : limit;
         t = t > limit ? limit : t;
     }
     cost->weight = cost->weight * DECAY + 1;
@@ -44,5 +46,8 @@ void xn_cost_observe(struct xn_cost *cost, uint32_t n, uint64_t exec_ns)
 
 uint64_t xn_cost_predict(const struct xn_cost *cost, uint32_t n)
 {
-    return (uint64_t)(cost->fixed_ns + (double)n * cost->per_image_ns);
+    if (cost->weight <= 0)
+        return 0;
+    uint64_t ns = (uint64_t)(cost->fixed_ns + (double)n * cost->per_image_ns);
+    return ns > 0 ? ns : 1; /* 0 would say: not measured */
 }

@@ -11,8 +11,10 @@
  * Invariants: total = sum of queue lengths; bit s of `busy_slots` is set exactly when queue s is not empty; an instance's running <= inflight.
  *
  * There is no state for "this batch is closed": whether a batch closes, and on which instance it would start, is decided anew by choose() each time an instance asks. So a
- * batch goes on growing for as long as it waits, and every new fact (an instance freed, failed, slower than expected) counts at once. The
- * instance with the least expected completion never declines, so a batch that may start somewhere idle, and gains nothing elsewhere, starts. */
+ * batch goes on growing for as long as it waits, and every new fact (an instance freed, failed, slower than expected) counts at once.
+ *
+ * Instances are ordered by expected completion, then by index: exactly one is first, and it alone does not decline. So a batch wakes one idle
+ * instance and not all that are equal, and no two instances wait for one another. One that is late falls back in the order by itself. */
 #include "daemon/sched/sched.h"
 
 #include <assert.h>
@@ -217,8 +219,8 @@ static int init_instances(struct xn_sched *s, const struct xn_sched_config *conf
             return -ENOMEM;
         running_max += instance->inflight * XN_ACCEL_BATCH_MAX;
     }
-    /* Every waiting and every running item, and those that come back from failed batches to a full queue. */
-    s->heap_capacity = config->queue_total + 2 * running_max;
+    /* A requeue may exceed queue_total, a push may not: waiting and running items together never exceed this. */
+    s->heap_capacity = config->queue_total + running_max;
     s->heap = xn_calloc(s->heap_capacity, sizeof(struct xn_item *));
     return s->heap ? 0 : -ENOMEM;
 }
@@ -332,7 +334,7 @@ static uint64_t expected_free_ns(const struct instance *instance, uint64_t now_n
         return now_ns;
     if (instance->free_ns > now_ns)
         return instance->free_ns;
-    return now_ns + (now_ns - instance->free_ns);
+    return now_ns + (now_ns - instance->free_ns) + 1; /* never now: an idle one comes first */
 }
 
 static uint64_t completion_ns(const struct instance *instance, uint32_t slot, uint32_t n, uint64_t now_ns)
@@ -340,7 +342,7 @@ static uint64_t completion_ns(const struct instance *instance, uint32_t slot, ui
     return expected_free_ns(instance, now_ns) + xn_cost_predict(&instance->cost[slot], n);
 }
 
-/* Another instance that is expected to complete sooner than `index`, or NOWHERE. */
+/* Another instance that comes before `index`: expected to complete sooner, or as soon and of a lower index. NOWHERE: there is none. */
 static uint32_t better_instance(const struct xn_sched *s, uint32_t index, const struct xn_model *model, uint32_t n,
                                 uint64_t now_ns)
 {
@@ -352,7 +354,7 @@ static uint32_t better_instance(const struct xn_sched *s, uint32_t index, const 
         if (i == index || !usable(other, i, model))
             continue;
         uint64_t other_ns = completion_ns(other, model->slot, n, now_ns);
-        if (other_ns < best_ns) {
+        if (other_ns < best_ns || (other_ns == best_ns && i < XN_MIN(index, best))) {
             best_ns = other_ns;
             best = i;
         }
@@ -360,19 +362,23 @@ static uint32_t better_instance(const struct xn_sched *s, uint32_t index, const 
     return best;
 }
 
-/* The last moment to start `n` items from the front on `instance` with all deadlines kept; XN_NEVER_NS where there are none. */
-static uint64_t latest_start_ns(const struct queue *q, const struct instance *instance, uint32_t slot, uint32_t n)
+/* The last moment to start `n` items from the front of `q` on `instance` with all deadlines kept, as far as it lies before `until_ns`; else
+ * any later time. The earliest deadline of all items bounds it, so that the batch is mostly not looked through. */
+static uint64_t latest_start_ns(const struct xn_sched *s, const struct queue *q, const struct instance *instance,
+                                uint32_t n, uint64_t until_ns)
 {
-    uint64_t earliest = XN_NEVER_NS;
+    uint64_t cost_ns = xn_cost_predict(&instance->cost[q - s->queues], n);
+    uint64_t need_ns = cost_ns + cost_ns / 4 + DEADLINE_MARGIN_NS;
+    uint64_t earliest_ns = XN_NEVER_NS;
     const struct xn_item *item = q->head;
 
-    for (uint32_t i = 0; i < n; i++, item = item->next)
-        earliest = XN_MIN(earliest, item->request->deadline_ns);
-    if (earliest == XN_NEVER_NS)
+    if (s->heap_n == 0 || heap_key(s->heap[0]) >= (need_ns < XN_NEVER_NS - until_ns ? until_ns + need_ns : XN_NEVER_NS))
         return XN_NEVER_NS;
-    uint64_t cost_ns = xn_cost_predict(&instance->cost[slot], n);
-    uint64_t need_ns = cost_ns + cost_ns / 4 + DEADLINE_MARGIN_NS;
-    return earliest > need_ns ? earliest - need_ns : 0;
+    for (uint32_t i = 0; i < n; i++, item = item->next)
+        earliest_ns = XN_MIN(earliest_ns, item->request->deadline_ns);
+    if (earliest_ns == XN_NEVER_NS)
+        return XN_NEVER_NS;
+    return earliest_ns > need_ns ? earliest_ns - need_ns : 0;
 }
 
 static bool waiting_gains(const struct queue *q, const struct instance *instance, uint32_t slot, uint32_t n)
@@ -402,7 +408,7 @@ static bool closes(const struct xn_sched *s, const struct queue *q, const struct
         *ret_reason = XN_CLOSE_IDLE;
     else if (now_ns >= delay_end_ns(q))
         *ret_reason = XN_CLOSE_DELAY;
-    else if (now_ns >= latest_start_ns(q, instance, slot, n))
+    else if (now_ns >= latest_start_ns(s, q, instance, n, now_ns + 1))
         *ret_reason = XN_CLOSE_DEADLINE;
     else
         return false;
@@ -507,12 +513,12 @@ static uint64_t queue_wake_ns(const struct xn_sched *s, const struct queue *q, u
             continue;
         if (!closes(s, q, instance, n, now_ns, &reason)) {
             wake_ns = XN_MIN(wake_ns, delay_end_ns(q));
-            wake_ns = XN_MIN(wake_ns, latest_start_ns(q, instance, model->slot, n));
+            wake_ns = XN_MIN(wake_ns, latest_start_ns(s, q, instance, n, wake_ns));
             continue;
         }
-        /* It closes, but a busy instance is expected to be sooner: look again when that one should be free. */
+        /* It closes, but a busy instance is expected to be sooner: look again when that one should be free. (An idle one takes it now.) */
         uint32_t better = better_instance(s, i, model, n, now_ns);
-        if (better != NOWHERE)
+        if (better != NOWHERE && s->instances[better].running > 0)
             wake_ns = XN_MIN(wake_ns, expected_free_ns(&s->instances[better], now_ns) + 1);
     }
     return wake_ns;

@@ -12,7 +12,7 @@
  *             received or decoded) or the cost model says that one image more would be no cheaper in this batch than alone.
  *
  * It goes to the instance with the least expected completion, max(now, when it is free) + cost(model, n), over all healthy instances that have the
- * model. While a busy instance is expected to finish it sooner than the idle one that asks, it stays queued (and may grow). Costs are
+ * model; of equals to the first. While a busy instance is expected to finish it sooner than the idle one that asks, it stays queued (and may grow). Costs are
  * measured at run time, for each (slot, instance): cost(n) = fixed + n * per_image.
  *
  * Threads: the caller serialises all calls (dispatch.c holds its lock). No allocation after xn_sched_new. */
@@ -68,7 +68,8 @@ XN_MUST_CHECK int xn_sched_push(struct xn_sched *sched, struct xn_item *item, ui
 /** Queue an item again, at the front, after its batch failed. Always room: it was admitted. */
 void xn_sched_requeue(struct xn_sched *sched, struct xn_item *item);
 
-/** The batch that `instance` should start now, or NULL. It belongs to `instance` until xn_sched_done, and stays readable until that
+/** The batch that `instance` should start now, or NULL. Call xn_sched_expire with the same time first: then no batch holds an item whose deadline
+ *  has passed. Other instances may be ready after it (see xn_sched_ready_instances). The batch belongs to `instance` until xn_sched_done, and stays readable until that
  *  instance's next xn_sched_next. */
 struct xn_batch *xn_sched_next(struct xn_sched *sched, uint32_t instance, uint64_t now_ns);
 

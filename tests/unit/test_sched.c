@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The scheduler in virtual time: each rule by itself, then random fleets, models, arrivals and faults under invariants. */
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "daemon/sched/cost.h"
+#include "daemon/sched/sched.h"
+#include "tests/support/random_network.h"
+
+#define MS XN_NS_PER_MS
+#define US XN_NS_PER_US
+#define T0 (1000 * MS) /* any time that is not 0 */
+
+#define ITEMS 64
+
+/* Only its address counts: loaded or not. */
+static int loaded_mark;
+
+static struct xn_model model_of(uint32_t slot, uint32_t max_batch, uint32_t max_delay_us)
+{
+    struct xn_model model = {.slot = slot, .max_batch = max_batch, .max_delay_us = max_delay_us, .queue_limit = ITEMS};
+
+    for (uint32_t i = 0; i < XN_INSTANCES_MAX; i++)
+        model.loaded[i] = (struct xn_accel_model *)(void *)&loaded_mark;
+    return model;
+}
+
+struct bed {
+    struct xn_sched *sched;
+    struct xn_request requests[ITEMS];
+    struct xn_item items[ITEMS];
+    uint32_t n_items;
+};
+
+static void bed_init(struct bed *bed, uint32_t n_instances, uint32_t inflight)
+{
+    struct xn_sched_config config = {.n_instances = n_instances, .queue_total = ITEMS};
+
+    memset(bed, 0, sizeof(*bed));
+    for (uint32_t i = 0; i < n_instances; i++)
+        config.inflight[i] = inflight;
+    assert_int_equal(xn_sched_new(&config, &bed->sched), 0);
+}
+
+static struct xn_item *make(struct bed *bed, struct xn_model *model, uint64_t deadline_ns)
+{
+    uint32_t i = bed->n_items++;
+
+    assert_true(i < ITEMS);
+    bed->requests[i].model = model;
+    bed->requests[i].deadline_ns = deadline_ns;
+    bed->items[i].request = &bed->requests[i];
+    return &bed->items[i];
+}
+
+static struct xn_item *push(struct bed *bed, struct xn_model *model, uint64_t deadline_ns, uint64_t now_ns)
+{
+    struct xn_item *item = make(bed, model, deadline_ns);
+
+    assert_int_equal(xn_sched_push(bed->sched, item, now_ns), 0);
+    return item;
+}
+
+/* Let `instance` measure: a batch of n images of `model` took `exec_ns`. */
+static void measure(struct bed *bed, struct xn_model *model, uint32_t instance, uint32_t n, uint64_t exec_ns)
+{
+    struct xn_model only = *model;
+    struct xn_batch *batch;
+
+    for (uint32_t i = 0; i < XN_INSTANCES_MAX; i++)
+        only.loaded[i] = i == instance ? model->loaded[i] : NULL;
+    for (uint32_t i = 0; i < n; i++)
+        (void)push(bed, &only, XN_NEVER_NS, T0 - 100 * MS);
+    batch = xn_sched_next(bed->sched, instance, T0 - 99 * MS);
+    assert_non_null(batch);
+    assert_int_equal(batch->n, n);
+    xn_sched_done(bed->sched, batch, exec_ns, 0, T0 - 98 * MS);
+    bed->n_items -= n;
+}
+
+/* ---- rules -------------------------------------------------------------------------------------------------------- */
+
+static void test_idle_instance_takes_a_lone_item(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 8, 2000);
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    struct xn_item *item = push(&bed, &model, XN_NEVER_NS, T0);
+    assert_int_equal(xn_sched_ready_instances(bed.sched, T0), 1);
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_IDLE);
+    assert_int_equal(batch->n, 1);
+    assert_ptr_equal(batch->items[0], item);
+    assert_int_equal(item->instance, 0);
+    assert_false(xn_sched_is_empty(bed.sched));
+    xn_sched_done(bed.sched, batch, MS, 0, T0 + MS);
+    assert_true(xn_sched_is_empty(bed.sched));
+    assert_int_equal(xn_sched_cost_ns(bed.sched, 0, 0, 1), MS);
+    xn_sched_free(bed.sched);
+}
+
+/* With more on its way, and a fixed cost to share, a batch waits: for its delay, for being full, for its earliest deadline, or for a drain. */
+static void waiting_bed(struct bed *bed, struct xn_model *model)
+{
+    bed_init(bed, 1, 1);
+    measure(bed, model, 0, 1, 1010 * US);
+    measure(bed, model, 0, 2, 1020 * US);
+    xn_sched_announce(bed->sched, model, 10);
+    (void)push(bed, model, XN_NEVER_NS, T0);
+    assert_null(xn_sched_next(bed->sched, 0, T0));
+}
+
+static void test_closes_by_delay(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 4, 2000);
+    (void)state;
+
+    waiting_bed(&bed, &model);
+    assert_int_equal(xn_sched_wake_ns(bed.sched, T0), T0 + 2 * MS);
+    assert_null(xn_sched_next(bed.sched, 0, T0 + 2 * MS - 1));
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0 + 2 * MS);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_DELAY);
+    xn_sched_free(bed.sched);
+}
+
+static void test_closes_when_full(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 4, 2000);
+    struct xn_batch *batch;
+    (void)state;
+
+    waiting_bed(&bed, &model);
+    for (uint32_t i = 0; i < 4; i++)
+        (void)push(&bed, &model, XN_NEVER_NS, T0 + 1);
+    batch = xn_sched_next(bed.sched, 0, T0 + 1);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_FULL);
+    assert_int_equal(batch->n, 4);
+    assert_int_equal(xn_sched_depth(bed.sched, 0), 1);
+    xn_sched_free(bed.sched);
+}
+
+static void test_closes_for_a_deadline(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 4, 20000);
+    (void)state;
+
+    waiting_bed(&bed, &model);
+    (void)push(&bed, &model, T0 + 10 * MS, T0);
+    uint64_t wake_ns = xn_sched_wake_ns(bed.sched, T0);
+    assert_true(wake_ns > T0 && wake_ns < T0 + 9 * MS);
+    assert_null(xn_sched_next(bed.sched, 0, wake_ns - 1));
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, wake_ns);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_DEADLINE);
+    assert_int_equal(batch->n, 2);
+    xn_sched_free(bed.sched);
+}
+
+static void test_closes_when_nothing_more_is_announced(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 4, 2000);
+    (void)state;
+
+    waiting_bed(&bed, &model);
+    xn_sched_announce(bed.sched, &model, -9);
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_IDLE);
+    xn_sched_free(bed.sched);
+}
+
+static void test_closes_when_batching_saves_nothing(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 4, 2000);
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    measure(&bed, &model, 0, 1, 1000 * US);
+    measure(&bed, &model, 0, 2, 2000 * US);
+    xn_sched_announce(bed.sched, &model, 10);
+    (void)push(&bed, &model, XN_NEVER_NS, T0);
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_IDLE);
+    xn_sched_free(bed.sched);
+}
+
+static void test_closes_for_drain(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 4, 2000);
+    (void)state;
+
+    waiting_bed(&bed, &model);
+    xn_sched_drain(bed.sched);
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+    assert_non_null(batch);
+    assert_int_equal(batch->reason, XN_CLOSE_DRAIN);
+    xn_sched_free(bed.sched);
+}
+
+static void test_old_and_new_object_of_a_slot_do_not_mix(void **state)
+{
+    struct bed bed;
+    struct xn_model old = model_of(3, 8, 0), new = model_of(3, 8, 0);
+    (void)state;
+
+    bed_init(&bed, 1, 2);
+    for (uint32_t i = 0; i < 3; i++)
+        (void)push(&bed, &old, XN_NEVER_NS, T0);
+    for (uint32_t i = 0; i < 2; i++)
+        (void)push(&bed, &new, XN_NEVER_NS, T0);
+    struct xn_batch *first = xn_sched_next(bed.sched, 0, T0), *second = xn_sched_next(bed.sched, 0, T0);
+    assert_non_null(first);
+    assert_non_null(second);
+    assert_ptr_equal(first->model, &old);
+    assert_int_equal(first->n, 3);
+    assert_ptr_equal(second->model, &new);
+    assert_int_equal(second->n, 2);
+    xn_sched_free(bed.sched);
+}
+
+static void test_oldest_model_first(void **state)
+{
+    struct bed bed;
+    struct xn_model a = model_of(0, 8, 0), b = model_of(1, 8, 0);
+    (void)state;
+
+    bed_init(&bed, 1, 2);
+    (void)push(&bed, &b, XN_NEVER_NS, T0);
+    (void)push(&bed, &a, XN_NEVER_NS, T0 + 1);
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0 + 1);
+    assert_non_null(batch);
+    assert_ptr_equal(batch->model, &b);
+    xn_sched_free(bed.sched);
+}
+
+static void test_fast_busy_instance_is_preferred_until_it_is_late(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    (void)state;
+
+    bed_init(&bed, 2, 1);
+    measure(&bed, &model, 0, 1, MS);
+    measure(&bed, &model, 1, 1, 10 * MS);
+    (void)push(&bed, &model, XN_NEVER_NS, T0);
+    assert_int_equal(xn_sched_ready_instances(bed.sched, T0), 1); /* not the slow one */
+    assert_null(xn_sched_next(bed.sched, 1, T0));
+    struct xn_batch *running = xn_sched_next(bed.sched, 0, T0);
+    assert_non_null(running);
+    (void)push(&bed, &model, XN_NEVER_NS, T0);
+    assert_int_equal(xn_sched_ready_instances(bed.sched, T0), 0);
+    /* It hangs: within a few looks the slow one takes over, and no look is at once. */
+    uint64_t now_ns = T0;
+    uint32_t looks = 0;
+    while (xn_sched_ready_instances(bed.sched, now_ns) == 0) {
+        uint64_t wake_ns = xn_sched_wake_ns(bed.sched, now_ns);
+        assert_true(wake_ns > now_ns);
+        now_ns = wake_ns;
+        assert_true(++looks < 64);
+    }
+    assert_int_equal(xn_sched_ready_instances(bed.sched, now_ns), 2);
+    assert_in_range(now_ns, T0 + 9 * MS, T0 + 40 * MS);
+    xn_sched_free(bed.sched);
+}
+
+static void test_equal_instances_one_is_asked_and_all_are_used(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    (void)state;
+
+    bed_init(&bed, 4, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        (void)push(&bed, &model, XN_NEVER_NS, T0);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(xn_sched_ready_instances(bed.sched, T0), UINT64_C(1) << i);
+        assert_non_null(xn_sched_next(bed.sched, i, T0));
+    }
+    xn_sched_free(bed.sched);
+}
+
+static void test_quarantine_and_models_not_everywhere(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    (void)state;
+
+    bed_init(&bed, 2, 1);
+    model.loaded[1] = NULL;
+    (void)push(&bed, &model, XN_NEVER_NS, T0);
+    assert_null(xn_sched_next(bed.sched, 1, T0));
+    xn_sched_set_healthy(bed.sched, 0, false);
+    assert_false(xn_sched_can_run(bed.sched, &model));
+    assert_null(xn_sched_next(bed.sched, 0, T0));
+    xn_sched_set_healthy(bed.sched, 0, true);
+    assert_true(xn_sched_can_run(bed.sched, &model));
+    assert_non_null(xn_sched_next(bed.sched, 0, T0));
+    xn_sched_free(bed.sched);
+}
+
+static void test_expiry_waiting_and_running(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    struct xn_expired expired[4];
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    struct xn_item *running = push(&bed, &model, T0 + 20 * MS, T0);
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+    struct xn_item *waiting = push(&bed, &model, T0 + 10 * MS, T0);
+    assert_true(xn_sched_wake_ns(bed.sched, T0) <= T0 + 10 * MS);
+    assert_int_equal(xn_sched_expire(bed.sched, T0 + 10 * MS - 1, expired, 4), 0);
+    assert_int_equal(xn_sched_expire(bed.sched, T0 + 10 * MS, expired, 4), 1);
+    assert_ptr_equal(expired[0].item, waiting);
+    assert_false(expired[0].running);
+    assert_int_equal(xn_sched_depth(bed.sched, 0), 0);
+    assert_int_equal(xn_sched_expire(bed.sched, T0 + 20 * MS, expired, 4), 1);
+    assert_ptr_equal(expired[0].item, running);
+    assert_true(expired[0].running);
+    assert_int_equal(xn_sched_expire(bed.sched, T0 + 30 * MS, expired, 4), 0); /* each is named once */
+    xn_sched_done(bed.sched, batch, MS, -EIO, T0 + 30 * MS);
+    assert_true(xn_sched_is_empty(bed.sched));
+    xn_sched_free(bed.sched);
+}
+
+static void test_bounds_and_announcements(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 8, 1000);
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    model.queue_limit = 3;
+    assert_true(xn_sched_has_room(bed.sched, &model, 3));
+    assert_false(xn_sched_has_room(bed.sched, &model, 4));
+    xn_sched_announce(bed.sched, &model, 2);
+    assert_false(xn_sched_has_room(bed.sched, &model, 2));
+    for (uint32_t i = 0; i < 3; i++)
+        (void)push(&bed, &model, XN_NEVER_NS, T0);
+    struct xn_item *refused = make(&bed, &model, XN_NEVER_NS);
+    assert_int_equal(xn_sched_push(bed.sched, refused, T0), -ENOBUFS);
+    xn_sched_requeue(bed.sched, refused);                 /* one that was admitted once has room */
+    assert_ptr_equal(xn_sched_evict(bed.sched), refused); /* and is first */
+    for (uint32_t i = 0; i < 3; i++)
+        assert_non_null(xn_sched_evict(bed.sched));
+    assert_null(xn_sched_evict(bed.sched));
+    xn_sched_free(bed.sched);
+}
+
+static void test_configuration_is_checked(void **state)
+{
+    struct xn_sched *sched = NULL;
+    struct xn_sched_config config = {.n_instances = 0, .queue_total = 1, .inflight = {1}};
+    (void)state;
+
+    assert_int_equal(xn_sched_new(&config, &sched), -EINVAL);
+    config.n_instances = XN_INSTANCES_MAX + 1;
+    assert_int_equal(xn_sched_new(&config, &sched), -EINVAL);
+    config = (struct xn_sched_config){.n_instances = 1, .queue_total = 1, .inflight = {XN_ACCEL_INFLIGHT_MAX + 1}};
+    assert_int_equal(xn_sched_new(&config, &sched), -EINVAL);
+    assert_null(sched);
+    xn_sched_free(NULL);
+}
+
+/* ---- cost model --------------------------------------------------------------------------------------------------- */
+
+static void test_cost_learns_the_line_and_shrugs_at_a_stall(void **state)
+{
+    struct xn_cost cost = {0};
+    (void)state;
+
+    assert_int_equal(xn_cost_predict(&cost, 1), 0);
+    for (uint32_t i = 0; i < 200; i++)
+        xn_cost_observe(&cost, 1 + i % 16, 50 * US + (1 + i % 16) * 10 * US);
+    assert_in_range(xn_cost_predict(&cost, 1), 59 * US, 61 * US);
+    assert_in_range(xn_cost_predict(&cost, 32), 360 * US, 380 * US);
+    xn_cost_observe(&cost, 8, XN_NS_PER_S);
+    assert_true(xn_cost_predict(&cost, 8) < 2 * 130 * US);
+}
+
+static void test_cost_follows_a_change_even_from_nothing(void **state)
+{
+    struct xn_cost cost = {0};
+    (void)state;
+
+    for (uint32_t i = 0; i < 50; i++)
+        xn_cost_observe(&cost, 4, 0);
+    assert_int_equal(xn_cost_predict(&cost, 4), 1); /* measured, and next to nothing */
+    for (uint32_t i = 0; i < 300; i++)
+        xn_cost_observe(&cost, 4, MS);
+    assert_in_range(xn_cost_predict(&cost, 4), 900 * US, 1000 * US);
+}
+
+/* ---- simulation --------------------------------------------------------------------------------------------------- */
+
+#define SIM_ITEMS     4000u
+#define SIM_MODELS    5u /* objects; slots are shared by pairs, as after a reload */
+#define SIM_INSTANCES 4u
+
+enum sim_state { SIM_NEW, SIM_WAITING, SIM_RUNNING, SIM_RUNNING_EXPIRED, SIM_SETTLED, SIM_REFUSED };
+
+struct sim_instance {
+    uint32_t inflight, n_running;
+    struct { /* a ring, oldest first */
+        struct xn_batch *batch;
+        uint64_t exec_ns;
+        bool fails;
+    } running[XN_ACCEL_INFLIGHT_MAX];
+    uint64_t end_ns;    /* of the oldest */
+    uint64_t repair_ns; /* 0: healthy */
+    uint64_t fixed_ns, per_image_ns;
+};
+
+struct sim {
+    struct xn_sched *sched;
+    struct xn_model models[SIM_MODELS];
+    struct sim_instance instances[SIM_INSTANCES];
+    uint32_t n_instances;
+    struct xn_request *requests;
+    struct xn_item *items;
+    enum sim_state *states;
+    uint32_t n_pushed, n_settled, n_refused, n_batches, n_failed;
+    uint64_t now_ns, arrival_ns, fault_permille;
+};
+
+static uint64_t random_state;
+
+static uint64_t random_below(uint64_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state % n;
+}
+
+static void sim_settle(struct sim *s, uint32_t i)
+{
+    s->states[i] = SIM_SETTLED;
+    s->n_settled++;
+}
+
+static void sim_expire(struct sim *s)
+{
+    struct xn_expired expired[3]; /* few, so that a handful is not all */
+    uint32_t n;
+
+    while ((n = xn_sched_expire(s->sched, s->now_ns, expired, 3)) > 0) {
+        for (uint32_t k = 0; k < n; k++) {
+            uint32_t i = (uint32_t)(expired[k].item - s->items);
+            assert_int_equal(s->now_ns, s->requests[i].deadline_ns);
+            assert_int_equal(s->states[i], expired[k].running ? SIM_RUNNING : SIM_WAITING);
+            if (expired[k].running)
+                s->states[i] = SIM_RUNNING_EXPIRED;
+            else
+                sim_settle(s, i);
+        }
+    }
+}
+
+static uint64_t sim_exec_ns(const struct sim_instance *instance, uint32_t n)
+{
+    uint64_t ns = instance->fixed_ns + n * instance->per_image_ns;
+
+    return ns * (90 + random_below(20)) / 100 * (random_below(50) == 0 ? 8 : 1) + 1;
+}
+
+static void sim_start(struct sim *s, uint32_t index)
+{
+    struct sim_instance *instance = &s->instances[index];
+    struct xn_batch *batch = xn_sched_next(s->sched, index, s->now_ns);
+
+    assert_non_null(batch);
+    assert_true(instance->repair_ns == 0 && instance->n_running < instance->inflight);
+    assert_in_range(batch->n, 1, batch->model->max_batch);
+    assert_non_null(batch->model->loaded[index]);
+    for (uint32_t k = 0; k < batch->n; k++) {
+        uint32_t i = (uint32_t)(batch->items[k] - s->items);
+        assert_int_equal(s->states[i], SIM_WAITING);
+        assert_ptr_equal(s->requests[i].model, batch->model);
+        assert_true(s->requests[i].deadline_ns > s->now_ns);
+        s->states[i] = SIM_RUNNING;
+    }
+    uint32_t at = instance->n_running++;
+    instance->running[at].batch = batch;
+    instance->running[at].fails = random_below(1000) < s->fault_permille;
+    instance->running[at].exec_ns = instance->running[at].fails ? XN_NS_PER_S : sim_exec_ns(instance, batch->n);
+    if (at == 0)
+        instance->end_ns = s->now_ns + instance->running[0].exec_ns;
+    s->n_batches++;
+}
+
+/* The oldest batch of `instance` ends: its items settle, or go again. */
+static void sim_end_one(struct sim *s, struct sim_instance *instance, int status)
+{
+    struct xn_batch *batch = instance->running[0].batch;
+
+    xn_sched_done(s->sched, batch, instance->running[0].exec_ns, status, s->now_ns);
+    instance->n_running--;
+    memmove(instance->running, instance->running + 1, instance->n_running * sizeof(instance->running[0]));
+    if (instance->n_running > 0)
+        instance->end_ns = s->now_ns + instance->running[0].exec_ns;
+    for (uint32_t k = batch->n; k-- > 0;) {
+        uint32_t i = (uint32_t)(batch->items[k] - s->items);
+        assert_true(s->states[i] == SIM_RUNNING || s->states[i] == SIM_RUNNING_EXPIRED);
+        if (status == 0 || s->states[i] == SIM_RUNNING_EXPIRED || ++batch->items[k]->attempts > 1) {
+            sim_settle(s, i);
+        } else {
+            s->states[i] = SIM_WAITING;
+            xn_sched_requeue(s->sched, batch->items[k]);
+        }
+    }
+}
+
+static void sim_end(struct sim *s, uint32_t index)
+{
+    struct sim_instance *instance = &s->instances[index];
+
+    if (!instance->running[0].fails) {
+        sim_end_one(s, instance, 0);
+        return;
+    }
+    s->n_failed++;
+    xn_sched_set_healthy(s->sched, index, false);
+    instance->repair_ns = s->now_ns + 100 * MS;
+    while (instance->n_running > 0)
+        sim_end_one(s, instance, -ETIMEDOUT);
+}
+
+static void sim_arrive(struct sim *s)
+{
+    uint32_t i = s->n_pushed++;
+    struct xn_model *model = &s->models[random_below(SIM_MODELS)];
+
+    s->requests[i].model = model;
+    s->requests[i].deadline_ns =
+        random_below(3) == 0 ? XN_NEVER_NS : s->now_ns + 1 + random_below(random_below(2) ? 20 * MS : 500 * MS);
+    s->items[i].request = &s->requests[i];
+    bool room = xn_sched_depth(s->sched, model->slot) < model->queue_limit;
+    int r = xn_sched_push(s->sched, &s->items[i], s->now_ns);
+    assert_true(r == 0 || r == -ENOBUFS);
+    assert_true(r < 0 || room);
+    s->states[i] = r == 0 ? SIM_WAITING : SIM_REFUSED;
+    s->n_refused += r < 0;
+    if (random_below(4) == 0) /* something more is on its way; the next push of this slot takes it back */
+        xn_sched_announce(s->sched, model, 1);
+    /* Bursts: most arrive at once, some after a pause. */
+    s->arrival_ns = s->now_ns + (random_below(8) ? random_below(200 * US) : random_below(20 * MS));
+}
+
+/* Does an item of another object wait in the queue of `model`, perhaps before it? */
+static bool sim_slot_is_shared(const struct sim *s, const struct xn_model *model)
+{
+    for (uint32_t i = 0; i < s->n_pushed; i++) {
+        if (s->states[i] == SIM_WAITING && s->requests[i].model != model && s->requests[i].model->slot == model->slot)
+            return true;
+    }
+    return false;
+}
+
+/* No batch whose delay is over waits while all instances that could run it are idle. */
+static void sim_check_delays(const struct sim *s)
+{
+    for (uint32_t i = 0; i < s->n_pushed; i++) {
+        const struct xn_model *model = s->requests[i].model;
+        bool all_idle = true, any = false;
+        if (s->states[i] != SIM_WAITING || s->items[i].queued_ns + model->max_delay_us * US > s->now_ns)
+            continue;
+        for (uint32_t k = 0; k < s->n_instances; k++) {
+            if (!model->loaded[k] || s->instances[k].repair_ns != 0)
+                continue;
+            any = true;
+            all_idle = all_idle && s->instances[k].n_running == 0;
+        }
+        assert_false(any && all_idle && !sim_slot_is_shared(s, model));
+    }
+}
+
+static void sim_pump(struct sim *s)
+{
+    uint64_t ready;
+
+    sim_expire(s);
+    while ((ready = xn_sched_ready_instances(s->sched, s->now_ns)) != 0)
+        sim_start(s, (uint32_t)__builtin_ctzll(ready));
+    if (s->now_ns % 16 == 0)
+        sim_check_delays(s);
+}
+
+/* Run everything that is due now; false: nothing was. */
+static bool sim_events(struct sim *s)
+{
+    bool any = false;
+
+    for (uint32_t k = 0; k < s->n_instances; k++) {
+        struct sim_instance *instance = &s->instances[k];
+        if (instance->n_running > 0 && instance->end_ns <= s->now_ns) {
+            sim_end(s, k);
+            any = true;
+        }
+        if (instance->repair_ns != 0 && instance->repair_ns <= s->now_ns) {
+            instance->repair_ns = 0;
+            xn_sched_set_healthy(s->sched, k, true);
+            any = true;
+        }
+    }
+    if (s->n_pushed < SIM_ITEMS && s->arrival_ns <= s->now_ns) {
+        sim_arrive(s);
+        any = true;
+    }
+    return any;
+}
+
+static uint64_t sim_next_ns(const struct sim *s)
+{
+    uint64_t next_ns = xn_sched_wake_ns(s->sched, s->now_ns);
+
+    assert_true(next_ns > s->now_ns); /* no live-lock */
+    if (s->n_pushed < SIM_ITEMS)
+        next_ns = XN_MIN(next_ns, s->arrival_ns);
+    for (uint32_t k = 0; k < s->n_instances; k++) {
+        if (s->instances[k].n_running > 0)
+            next_ns = XN_MIN(next_ns, s->instances[k].end_ns);
+        if (s->instances[k].repair_ns != 0)
+            next_ns = XN_MIN(next_ns, s->instances[k].repair_ns);
+    }
+    return next_ns;
+}
+
+static void sim_init(struct sim *s)
+{
+    struct xn_sched_config config = {.n_instances = s->n_instances, .queue_total = 300};
+
+    for (uint32_t m = 0; m < SIM_MODELS; m++) {
+        s->models[m] = model_of(m / 2, 1 + (uint32_t)random_below(32), (uint32_t)random_below(5000));
+        s->models[m].queue_limit = 1 + (uint32_t)random_below(200);
+        for (uint32_t k = 1; k < s->n_instances; k++) {
+            if (random_below(4) == 0)
+                s->models[m].loaded[k] = NULL;
+        }
+    }
+    for (uint32_t k = 0; k < s->n_instances; k++) {
+        config.inflight[k] = s->instances[k].inflight = 1 + (uint32_t)random_below(3);
+        s->instances[k].fixed_ns = 1 + random_below(MS);
+        s->instances[k].per_image_ns = 1 + random_below(MS);
+    }
+    assert_int_equal(xn_sched_new(&config, &s->sched), 0);
+    s->requests = calloc(SIM_ITEMS, sizeof(*s->requests));
+    s->items = calloc(SIM_ITEMS, sizeof(*s->items));
+    s->states = calloc(SIM_ITEMS, sizeof(*s->states));
+    s->now_ns = s->arrival_ns = T0;
+}
+
+static void simulate(uint64_t seed)
+{
+    struct sim s = {.n_instances = 0};
+    uint64_t steps = 0;
+
+    random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    s.n_instances = 1 + (uint32_t)random_below(SIM_INSTANCES);
+    s.fault_permille = random_below(2) ? random_below(50) : 0;
+    sim_init(&s);
+    while (s.n_settled + s.n_refused < SIM_ITEMS) {
+        assert_true(++steps < 100 * SIM_ITEMS);
+        while (sim_events(&s))
+            sim_pump(&s);
+        sim_pump(&s);
+        if (s.n_settled + s.n_refused == SIM_ITEMS)
+            break;
+        s.now_ns = sim_next_ns(&s);
+        assert_true(s.now_ns != XN_NEVER_NS); /* something waits, so something will happen */
+    }
+    assert_true(xn_sched_is_empty(s.sched));
+    assert_true(s.n_batches > 0);
+    for (uint32_t i = 0; i < SIM_ITEMS; i++)
+        assert_true(s.states[i] == SIM_SETTLED || s.states[i] == SIM_REFUSED);
+    xn_sched_free(s.sched);
+    free(s.requests);
+    free(s.items);
+    free(s.states);
+}
+
+static void test_simulation(void **state)
+{
+    uint64_t seed = xn_random_seed(1);
+    (void)state;
+
+    for (uint64_t i = 0; i < 20; i++) {
+        printf("# simulation %" PRIu64 "\n", seed + i);
+        simulate(seed + i);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_idle_instance_takes_a_lone_item),
+        cmocka_unit_test(test_closes_by_delay),
+        cmocka_unit_test(test_closes_when_full),
+        cmocka_unit_test(test_closes_for_a_deadline),
+        cmocka_unit_test(test_closes_when_nothing_more_is_announced),
+        cmocka_unit_test(test_closes_when_batching_saves_nothing),
+        cmocka_unit_test(test_closes_for_drain),
+        cmocka_unit_test(test_old_and_new_object_of_a_slot_do_not_mix),
+        cmocka_unit_test(test_oldest_model_first),
+        cmocka_unit_test(test_fast_busy_instance_is_preferred_until_it_is_late),
+        cmocka_unit_test(test_equal_instances_one_is_asked_and_all_are_used),
+        cmocka_unit_test(test_quarantine_and_models_not_everywhere),
+        cmocka_unit_test(test_expiry_waiting_and_running),
+        cmocka_unit_test(test_bounds_and_announcements),
+        cmocka_unit_test(test_configuration_is_checked),
+        cmocka_unit_test(test_cost_learns_the_line_and_shrugs_at_a_stall),
+        cmocka_unit_test(test_cost_follows_a_change_even_from_nothing),
+        cmocka_unit_test(test_simulation),
+    };
+
+    return cmocka_run_group_tests_name("sched", tests, NULL, NULL);
+}
