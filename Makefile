@@ -29,11 +29,11 @@ OPT_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-n
 CC      := $(CC_$(VARIANT))
 OPT     := $(OPT_$(VARIANT))
 
-PKGS    := libmicrohttpd jansson libjpeg libpng zlib nettle libsystemd
+PKGS    := libmicrohttpd jansson libturbojpeg spng zlib nettle libsystemd libcurl
 # Deferred, so that `make deps` and `make help` work where nothing is installed yet.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
-CFLAGS_ALL  = -std=c17 -D_GNU_SOURCE -g $(OPT) $(WARN) -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
+CFLAGS_ALL  = -std=c17 -D_GNU_SOURCE -g -ffp-contract=off $(OPT) $(WARN) -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = $(OPT) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS        = $(PKG_LIBS) -lm
 
