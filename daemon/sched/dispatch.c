@@ -5,7 +5,7 @@
  * A worker:
  *
  *     take a batch while fewer than inflight_max run -> submit -> ... -> wait for the oldest -> settle its items
- *        \__ none to take and none runs: sleep on `wake`
+ *        \__ none to take and none runs: sleep on `wake`      (first expire what is due, so that no batch starts with an answered item)
  *     failed (-EIO, -ETIMEDOUT): quarantine: the instance is unhealthy; its items go to another instance once, where there is one; reset with
  *     back-off until it works or the daemon stops; then healthy again
  *
@@ -59,6 +59,8 @@ struct worker {
     uint32_t first, n_flights, inflight_max;
     struct xn_request **held; /* requests that a hung device may still touch */
     uint32_t n_held;
+    bool hung;                        /* in quarantine: flights and results may still be the device's */
+    uint64_t reset_pause_ns;          /* before the last reset; 0: a batch has run since */
     struct xn_instance_status status; /* guarded by sched_lock */
     _Atomic uint64_t heartbeat_ns;    /* relaxed; XN_NEVER_NS: asleep or inside a device call */
 };
@@ -67,6 +69,8 @@ struct xn_dispatch {
     struct xn_sched *sched; /* guarded by sched_lock */
     pthread_mutex_t sched_lock;
     bool stop; /* guarded by sched_lock */
+    uint32_t
+        settling; /* guarded by sched_lock: batches and handfuls of expired items that left `sched` and are being settled */
     struct xn_dispatch_hooks hooks;
     struct worker *workers; /* [n_workers] */
     uint32_t n_workers;
@@ -137,12 +141,18 @@ static void sleep_locked(struct worker *w, uint64_t until_ns)
     alive(w, xn_clock_now_ns());
 }
 
-/* Facts have changed: let whoever can act on them do so. */
-static void reconsider(struct xn_dispatch *d)
+static bool empty_locked(struct xn_dispatch *d)
+{
+    return d->settling == 0 && xn_sched_is_empty(d->sched);
+}
+
+/* Facts have changed: let whoever can act on them do so. `settled`: what was being settled now is. */
+static void reconsider(struct xn_dispatch *d, bool settled)
 {
     pthread_mutex_lock(&d->sched_lock);
+    d->settling -= settled;
     struct wakeup wakeup = decide_locked(d, xn_clock_now_ns());
-    if (xn_sched_is_empty(d->sched))
+    if (empty_locked(d))
         pthread_cond_broadcast(&d->drained);
     pthread_mutex_unlock(&d->sched_lock);
     wake(d, wakeup);
@@ -196,6 +206,7 @@ static void settle_failure(struct worker *w, struct xn_batch *batch, const struc
         struct xn_item *item = batch->items[i];
         int status;
         bool again = ++item->attempts < ATTEMPTS_MAX && !xn_item_settled(item, &status);
+        again = again && item->request->deadline_ns > xn_clock_now_ns();
         pthread_mutex_lock(&d->sched_lock);
         again = again && !d->stop && xn_sched_can_run(d->sched, item->request->model);
         if (again)
@@ -204,7 +215,44 @@ static void settle_failure(struct worker *w, struct xn_batch *batch, const struc
         if (!again)
             release(item, -EIO, &text);
     }
-    reconsider(d);
+    reconsider(d, true);
+}
+
+/* Settle what has expired. An item in a batch keeps its worker's reference; ours was taken under the lock. */
+static void settle_expired(const struct xn_expired *expired, uint32_t n)
+{
+    struct xn_error error;
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct xn_item *item = expired[i].item;
+        xn_error_set(&error, -ETIMEDOUT,
+                     "the deadline passed %s model %s; ask for more time with timeout_ms, or try again later",
+                     expired[i].running ? "while an instance was running" : "while waiting for",
+                     item->request->model->name);
+        release(item, -ETIMEDOUT, &error);
+    }
+}
+
+/* Settle a handful of items whose deadline has passed; the lock is given up meanwhile. False: there was none, and the lock was kept. */
+static bool expire_some_locked(struct xn_dispatch *d, uint64_t now_ns)
+{
+    struct xn_expired expired[EXPIRE_CHUNK];
+    uint32_t n = xn_sched_expire(d->sched, now_ns, expired, EXPIRE_CHUNK);
+
+    if (n == 0)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        if (expired[i].running)
+            (void)xn_request_ref(expired[i].item->request);
+    }
+    d->settling++;
+    pthread_mutex_unlock(&d->sched_lock);
+    settle_expired(expired, n);
+    pthread_mutex_lock(&d->sched_lock);
+    d->settling--;
+    if (empty_locked(d))
+        pthread_cond_broadcast(&d->drained);
+    return true;
 }
 
 /* ---- worker: running batches -------------------------------------------------------------------------------------- */
@@ -267,6 +315,7 @@ static void finish(struct worker *w, struct flight *f, int status, uint64_t end_
         d->hooks.batch_done(d->hooks.user, batch, f->job.exec_ns, status);
     pthread_mutex_lock(&d->sched_lock);
     xn_sched_done(d->sched, batch, f->job.exec_ns, status, end_ns);
+    d->settling++;
     w->status.busy_ns += f->job.exec_ns;
     w->status.batches++;
     w->status.images += batch->n;
@@ -302,24 +351,33 @@ static void set_healthy(struct worker *w, bool healthy, const char *why)
         d->hooks.health(d->hooks.user, w->index, healthy, why);
 }
 
-/* Try to reset until it works; false: the daemon stops first. */
-static bool reset(struct worker *w)
+/* Wait `ns`; false: the daemon stops. */
+static bool pause_worker(struct worker *w, uint64_t ns)
 {
     struct xn_dispatch *d = w->dispatch;
-    bool stop = false;
 
-    for (uint64_t pause_ns = RESET_MIN_NS; !stop; pause_ns = XN_MIN(2 * pause_ns, RESET_MAX_NS)) {
+    pthread_mutex_lock(&d->sched_lock);
+    if (!d->stop)
+        sleep_locked(w, xn_clock_now_ns() + ns);
+    bool go_on = !d->stop;
+    pthread_mutex_unlock(&d->sched_lock);
+    return go_on;
+}
+
+/* Try to reset until it works; false: the daemon stops first. A pause comes first, so that the failed items go elsewhere, and the pauses grow
+ * until a batch has run: an instance that resets well and fails every batch must not take item after item down with it. */
+static bool reset(struct worker *w)
+{
+    for (;;) {
+        w->reset_pause_ns = XN_MIN(XN_MAX(2 * w->reset_pause_ns, RESET_MIN_NS), RESET_MAX_NS);
+        if (!pause_worker(w, w->reset_pause_ns))
+            return false;
         alive(w, XN_NEVER_NS);
         int r = w->backend->reset(w->accel, NULL);
         alive(w, xn_clock_now_ns());
         if (r >= 0)
             return true;
-        pthread_mutex_lock(&d->sched_lock);
-        sleep_locked(w, xn_clock_now_ns() + pause_ns);
-        stop = d->stop;
-        pthread_mutex_unlock(&d->sched_lock);
     }
-    return false;
 }
 
 /* Everything in flight has failed, `status` with the text `why`; the instance goes out of service until it has been reset. */
@@ -327,6 +385,8 @@ static void quarantine(struct worker *w, int status, const struct xn_error *why)
 {
     uint64_t now_ns = xn_clock_now_ns();
 
+    w->hung =
+        status == -ETIMEDOUT || w->n_flights > 1; /* after -EIO the oldest job is ours again, those behind it are not */
     set_healthy(w, false, why->text);
     while (w->n_flights > 0) {
         struct flight *f = &w->flights[w->first];
@@ -339,8 +399,9 @@ static void quarantine(struct worker *w, int status, const struct xn_error *why)
     }
     if (reset(w)) {
         release_held(w);
+        w->hung = false;
         set_healthy(w, true, "");
-        reconsider(w->dispatch);
+        reconsider(w->dispatch, false);
     }
 }
 
@@ -376,26 +437,34 @@ static void await_oldest(struct worker *w)
     w->first = (w->first + 1) % w->inflight_max;
     w->n_flights--;
     finish(w, f, 0, end_ns);
+    w->reset_pause_ns = 0;
     settle_success(w, f, end_ns);
-    reconsider(w->dispatch);
+    reconsider(w->dispatch, true);
 }
 
 /* The next batch to start, or NULL: first wait for what is in flight. Sleeps while there is neither; false: stop. */
 static bool take_batch(struct worker *w, struct xn_batch **ret_batch)
 {
     struct xn_dispatch *d = w->dispatch;
+    struct wakeup wakeup = {0};
     struct xn_batch *batch = NULL;
 
     pthread_mutex_lock(&d->sched_lock);
     while (!d->stop) {
+        uint64_t now_ns = xn_clock_now_ns();
+        if (expire_some_locked(d, now_ns))
+            continue;
         if (w->n_flights < w->inflight_max)
-            batch = xn_sched_next(d->sched, w->index, xn_clock_now_ns());
+            batch = xn_sched_next(d->sched, w->index, now_ns);
+        if (batch)
+            wakeup = decide_locked(d, now_ns); /* with this instance taken, others may be next in the order */
         if (batch || w->n_flights > 0)
             break;
         sleep_locked(w, XN_NEVER_NS);
     }
-    bool go_on = !d->stop || w->n_flights > 0;
+    bool go_on = !d->stop || w->n_flights > 0 || batch;
     pthread_mutex_unlock(&d->sched_lock);
+    wake(d, wakeup);
     *ret_batch = batch;
     return go_on;
 }
@@ -417,55 +486,22 @@ static void *worker_main(void *argument)
 
 /* ---- timer -------------------------------------------------------------------------------------------------------- */
 
-/* Settle what has expired. An item in a batch keeps its worker's reference; ours was taken under the lock. */
-static void settle_expired(const struct xn_expired *expired, uint32_t n)
-{
-    struct xn_error error;
-
-    for (uint32_t i = 0; i < n; i++) {
-        struct xn_item *item = expired[i].item;
-        xn_error_set(&error, -ETIMEDOUT,
-                     "the deadline passed %s model %s; ask for more time with timeout_ms, or try again later",
-                     expired[i].running ? "while an instance was running" : "while waiting for",
-                     item->request->model->name);
-        release(item, -ETIMEDOUT, &error);
-    }
-}
-
-static uint32_t expire_locked(struct xn_dispatch *d, uint64_t now_ns, struct xn_expired *expired)
-{
-    uint32_t n = xn_sched_expire(d->sched, now_ns, expired, EXPIRE_CHUNK);
-
-    for (uint32_t i = 0; i < n; i++) {
-        if (expired[i].running)
-            (void)xn_request_ref(expired[i].item->request);
-    }
-    return n;
-}
-
 static void *timer_main(void *argument)
 {
     struct xn_dispatch *d = argument;
-    struct xn_expired expired[EXPIRE_CHUNK];
 
     pthread_mutex_lock(&d->sched_lock);
     while (!d->stop) {
         uint64_t now_ns = xn_clock_now_ns();
         atomic_store_explicit(&d->timer_heartbeat_ns, now_ns, memory_order_relaxed);
-        uint32_t n = expire_locked(d, now_ns, expired);
+        if (expire_some_locked(d, now_ns))
+            continue;
         d->timer_wake_ns = now_ns + TIMER_IDLE_NS;
         struct wakeup wakeup = decide_locked(d, now_ns);
-        if (xn_sched_is_empty(d->sched))
-            pthread_cond_broadcast(&d->drained);
-        if (n > 0 || wakeup.workers) {
-            pthread_mutex_unlock(&d->sched_lock);
-            wakeup.timer = false; /* that is this thread */
-            wake(d, wakeup);
-            settle_expired(expired, n);
-            pthread_mutex_lock(&d->sched_lock);
-        }
+        wakeup.timer = false; /* that is this thread */
+        wake(d, wakeup);
         struct timespec until = xn_clock_timespec(d->timer_wake_ns);
-        if (n < EXPIRE_CHUNK && !d->stop && d->timer_wake_ns > now_ns)
+        if (d->timer_wake_ns > now_ns)
             pthread_cond_clockwait(&d->timer_wake, &d->sched_lock, CLOCK_MONOTONIC, &until);
     }
     pthread_mutex_unlock(&d->sched_lock);
@@ -559,13 +595,15 @@ int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total, const 
 static void free_worker(struct worker *w)
 {
     release_held(w);
+    pthread_cond_destroy(&w->wake);
+    free(w->held);
+    if (w->hung)
+        return;
     for (uint32_t i = 0; i < w->inflight_max; i++) {
         free(w->flights[i].inputs);
         free(w->flights[i].outputs);
         free(w->flights[i].logits);
     }
-    free(w->held);
-    pthread_cond_destroy(&w->wake);
 }
 
 static void stop_threads(struct xn_dispatch *d)
@@ -594,9 +632,14 @@ void xn_dispatch_free(struct xn_dispatch *dispatch)
     xn_error_set(&error, -ECANCELED, "the server is stopping");
     for (struct xn_item *item; dispatch->sched && (item = xn_sched_evict(dispatch->sched));)
         release(item, -ECANCELED, &error);
-    for (uint32_t i = 0; i < dispatch->n_workers; i++)
+    /* A device that still hangs has jobs of ours, until it is closed: better a leak at exit than memory that changes under its next owner. */
+    bool hung = false;
+    for (uint32_t i = 0; i < dispatch->n_workers; i++) {
+        hung = hung || dispatch->workers[i].hung;
         free_worker(&dispatch->workers[i]);
-    free(dispatch->workers);
+    }
+    if (!hung)
+        free(dispatch->workers);
     xn_sched_free(dispatch->sched);
     pthread_cond_destroy(&dispatch->drained);
     pthread_cond_destroy(&dispatch->timer_wake);
@@ -613,7 +656,7 @@ void xn_dispatch_announce(struct xn_dispatch *dispatch, const struct xn_model *m
     pthread_mutex_unlock(&dispatch->sched_lock);
     /* With fewer on their way a batch may have nothing left to wait for. */
     if (count < 0)
-        reconsider(dispatch);
+        reconsider(dispatch, false);
 }
 
 bool xn_dispatch_has_room(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n)
@@ -696,9 +739,9 @@ int xn_dispatch_drain(struct xn_dispatch *dispatch, uint64_t deadline_ns)
     pthread_mutex_unlock(&dispatch->sched_lock);
     wake(dispatch, wakeup);
     pthread_mutex_lock(&dispatch->sched_lock);
-    while (r == 0 && !xn_sched_is_empty(dispatch->sched))
+    while (r == 0 && !empty_locked(dispatch))
         r = pthread_cond_clockwait(&dispatch->drained, &dispatch->sched_lock, CLOCK_MONOTONIC, &until);
-    bool empty = xn_sched_is_empty(dispatch->sched);
+    bool empty = empty_locked(dispatch);
     pthread_mutex_unlock(&dispatch->sched_lock);
     return empty ? 0 : -ETIMEDOUT;
 }

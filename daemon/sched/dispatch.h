@@ -55,7 +55,8 @@ uint64_t xn_dispatch_heartbeat_ns(struct xn_dispatch *dispatch);
 /** Close batches at once from now on; returns when nothing waits or runs (0), or at deadline_ns (-ETIMEDOUT). */
 int xn_dispatch_drain(struct xn_dispatch *dispatch, uint64_t deadline_ns);
 
-/** Stop threads; whatever still waits is settled with -ECANCELED. NULL is legal. */
+/** Stop threads; whatever still waits is settled with -ECANCELED. NULL is legal. Blocks until the jobs in flight have ended or timed out. The job memory of
+ *  an instance that still hangs then is left to it, on purpose. Close instances after this call. */
 void xn_dispatch_free(struct xn_dispatch *dispatch);
 
 #endif
