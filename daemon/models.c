@@ -191,8 +191,8 @@ static struct xn_model *unchanged(const struct xn_models *models, const struct x
 static int build_model(struct xn_models *models, const struct xn_config_model *config, struct table_state *next,
                        struct xn_error *error)
 {
-    struct xn_network *network;
-    struct entry *entry;
+    struct xn_network *network = NULL;
+    struct entry *entry = NULL;
     int r = xn_network_load(config->path, &network, error);
 
     if (r < 0)

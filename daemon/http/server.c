@@ -140,7 +140,7 @@ static int parse_address(const struct xn_config_listener *listener, struct socka
 static int open_socket(const struct xn_config_listener *listener, struct xn_error *error)
 {
     struct sockaddr_storage address;
-    socklen_t bytes;
+    socklen_t bytes = 0;
     int on = 1;
 
     int r = parse_address(listener, &address, &bytes, error);

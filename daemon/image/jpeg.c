@@ -61,7 +61,7 @@ static int read_header(const struct xn_image_decoder *decoder, const uint8_t *da
 int xn_jpeg_decode(struct xn_image_decoder *decoder, const uint8_t *data, size_t bytes,
                    const struct xn_input_spec *spec, struct xn_placement *ret_placement, struct xn_error *error)
 {
-    uint32_t w, h, channels = spec->channels;
+    uint32_t w = 0, h = 0, channels = spec->channels;
     unsigned orientation = xn_exif_orientation(data, bytes);
     bool swap = orientation >= 5;
 

@@ -150,15 +150,16 @@ static void run_chunk(int32_t *restrict v, const struct xn_cpu_chain *chain, uin
                       uint32_t c0, uint32_t n)
 {
     const size_t at = (size_t)pixel * chain->c + c0;
-    XN_ALIGNED(64) int32_t r[CHUNK];
+    static const int32_t zeros[CHUNK];
+    XN_ALIGNED(64) int32_t buffer[CHUNK];
 
     for (uint32_t s = 0; s < chain->n_stages; s++) {
         const struct xn_cpu_stage *stage = &chain->stages[s];
+        const int32_t *r = zeros;
         if (stage->op == XN_CPU_STAGE_ADD || stage->residual) {
             const int16_t *from = (const int16_t *)(const void *)(arena + stage->residual_offset) + at;
-            WIDEN_CHUNK(r, from, n);
-        } else if (stage->op == XN_CPU_STAGE_SCALE || stage->op == XN_CPU_STAGE_SCALE_64) {
-            memset(r, 0, sizeof(r));
+            WIDEN_CHUNK(buffer, from, n);
+            r = buffer;
         }
         switch (stage->op) {
         case XN_CPU_STAGE_SCALE:
