@@ -24,8 +24,8 @@
 #include "common/macros.h"
 #include "model/network.h"
 
-#define XN_ACCEL_NAME_BYTES 64u
-#define XN_ACCEL_BATCH_MAX  1024u
+#define XN_ACCEL_NAME_BYTES   64u
+#define XN_ACCEL_BATCH_MAX    1024u
 #define XN_ACCEL_INFLIGHT_MAX 8u /**< jobs submitted and not yet waited for, an instance */
 
 struct xn_accel;       /**< an open instance; a backend's private struct begins with struct xn_accel_base */
@@ -33,21 +33,22 @@ struct xn_accel_model; /**< a network loaded on an instance; private to the back
 
 /** What an instance is, for logs, metrics and `xnorctl status`. Strings are NUL-terminated. */
 struct xn_accel_info {
-    char name[XN_ACCEL_NAME_BYTES];     /**< unique in the process: "cpu0", "xrt0.1" */
-    char kind[16];                      /**< "cpu", "xrt" */
-    char device[96];                    /**< "AMD EPYC 7J13", "xilinx_u50_gen3x16_xdma_base_5" */
-    char geometry[96];                  /**< how it computes: "2 threads, portable", "P4 PE16 S64" */
+    char name[XN_ACCEL_NAME_BYTES];         /**< unique in the process: "cpu0", "xrt0.1" */
+    char kind[16];                          /**< "cpu", "xrt" */
+    char device[96];                        /**< "AMD EPYC 7J13", "xilinx_u50_gen3x16_xdma_base_5" */
+    char geometry[96];                      /**< how it computes: "2 threads, portable", "P4 PE16 S64" */
     char power_domain[XN_ACCEL_NAME_BYTES]; /**< whose sensors measure it: "cpu", a PCI address, "" unknown */
-    uint64_t clock_hz;                  /**< 0 unknown */
-    uint64_t memory_bytes;              /**< device memory; 0: the host's */
-    uint32_t inflight_max;              /**< jobs it takes before wait, 1..XN_ACCEL_INFLIGHT_MAX */
+    uint64_t clock_hz;                      /**< 0 unknown */
+    uint64_t memory_bytes;                  /**< device memory; 0: the host's */
+    uint32_t inflight_max;                  /**< jobs it takes before wait, 1..XN_ACCEL_INFLIGHT_MAX */
 };
 
 /** How to open. Strings belong to the caller and are copied where kept. */
 struct xn_accel_options {
-    const char *device;   /**< which device: NULL or "" any; xrt: PCI address or index */
-    const char *image;    /**< xrt: path of the xclbin; cpu: unused */
-    uint32_t threads;     /**< cpu: threads of each instance; 0: as many as CPUs allowed to the process, shared out evenly over `instances` */
+    const char *device; /**< which device: NULL or "" any; xrt: PCI address or index */
+    const char *image;  /**< xrt: path of the xclbin; cpu: unused */
+    uint32_t
+        threads; /**< cpu: threads of each instance; 0: as many as CPUs allowed to the process, shared out evenly over `instances` */
     uint32_t instances;   /**< how many instances the configuration asks for in all; 0: what the device has (cpu: 1) */
     const char *cpu_mask; /**< cpu: highest ISA level to use ("portable", "avx2", ...); NULL or "": best */
 };
@@ -55,10 +56,11 @@ struct xn_accel_options {
 /** One batch. Filled by the caller before submit; `private_data` is the backend's. */
 struct xn_accel_job {
     struct xn_accel_model *model;
-    uint32_t batch;               /**< images, 1..max_batch of the load */
-    const void *const *inputs;    /**< [batch] pointers to input tensors of network->input_bytes bytes each, any alignment */
-    int32_t *const *outputs;      /**< [batch] pointers to [n_classes] logits, 4-byte aligned */
-    uint64_t exec_ns;             /**< out, after wait returned 0: time on the accelerator */
+    uint32_t batch; /**< images, 1..max_batch of the load */
+    const void *const
+        *inputs;             /**< [batch] pointers to input tensors of network->input_bytes bytes each, any alignment */
+    int32_t *const *outputs; /**< [batch] pointers to [n_classes] logits, 4-byte aligned */
+    uint64_t exec_ns;        /**< out, after wait returned 0: time on the accelerator */
     void *private_data;
 };
 
@@ -71,7 +73,8 @@ struct xn_accel_backend {
     int (*probe)(const struct xn_accel_options *options, uint32_t *ret_n, struct xn_error *error);
 
     /** Open instance `index` (0..n-1 of probe). Errors: -ENODEV, -EBUSY (held by another process), -ENOMEM, -EINVAL. */
-    int (*open)(const struct xn_accel_options *options, uint32_t index, struct xn_accel **ret_accel, struct xn_error *error);
+    int (*open)(const struct xn_accel_options *options, uint32_t index, struct xn_accel **ret_accel,
+                struct xn_error *error);
 
     /** Pack and make resident `network` for batches up to `max_batch` (1..XN_ACCEL_BATCH_MAX); all memory that its jobs need is taken
      *  here. `network` must outlive the model. The model is warm on return. Errors: -ENOTSUP (a layer this backend cannot run; names
