@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An interpreter of .xnor networks in NumPy int64, after docs/model-format.md: the witness that shares nothing with PyTorch or C.
+"""An interpreter of .xnor networks in NumPy, after docs/model-format.md: the witness that shares nothing with PyTorch or C.
 
-Values are int64 arrays [n][h][w][c], bits as +1 and -1."""
+Values are int64 arrays [n][h][w][c], bits as +1 and -1. Products of matrices go through floating point where its integers are exact: sums of magnitude up to
+2^24 (float32) or 2^53 (float64), whatever the order of their terms; the format's own bound is 2^30."""
 
 from __future__ import annotations
 
@@ -22,29 +23,39 @@ def _half(shift: int) -> int:
 
 
 def _windows(layer: Layer, x: np.ndarray, fill: int) -> np.ndarray:
-    """[n][oh][ow][kh][kw][c], elements outside the map = fill."""
+    """[n][oh][ow][c][kh][kw], a view; elements outside the map = fill."""
     top, left, bottom, right = layer.pad
-    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
-    views = np.lib.stride_tricks.sliding_window_view(padded, layer.kernel, axis=(1, 2))  # [n][y][x][c][kh][kw]
-    return views[:, ::layer.stride[0], ::layer.stride[1]].transpose(0, 1, 2, 4, 5, 3)
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill) if any(layer.pad) else x
+    views = np.lib.stride_tricks.sliding_window_view(padded, layer.kernel, axis=(1, 2))
+    return views[:, ::layer.stride[0], ::layer.stride[1]]
+
+
+def _float(weights: np.ndarray, x: np.ndarray) -> type[np.floating]:
+    """The narrowest type in which every partial sum of weights [...][k] times elements of x is an exact integer."""
+    largest = int(np.abs(weights.astype(np.int64)).sum(axis=-1).max()) * max(int(x.max()), -int(x.min()), 1)
+    return np.float32 if largest <= 1 << 24 else np.float64
 
 
 def _conv(layer: Layer, x: np.ndarray) -> np.ndarray:
-    windows = _windows(layer, x, -1 if layer.pad_mode == "minus_one" else 0)
-    n, oh, ow, kh, kw, c = windows.shape
-    oc, groups = layer.out.c, layer.groups
-    weights = layer.tensors[0].array.reshape(groups, oc // groups, kh, kw, c // groups).astype(np.int64)
-    split = windows.reshape(n, oh, ow, kh, kw, groups, c // groups)
-    return np.einsum("nyxhwgi,gohwi->nyxgo", split, weights, optimize=True).reshape(n, oh, ow, oc)
+    (kh, kw), groups, oc, icg = layer.kernel, layer.groups, layer.out.c, x.shape[3] // layer.groups
+    weights = layer.tensors[0].array.reshape(groups, oc // groups, kh * kw * icg)
+    real = _float(weights, x)
+    windows = _windows(layer, x.astype(real), -1 if layer.pad_mode == "minus_one" else 0)
+    n, oh, ow = windows.shape[:3]
+    rows = windows.reshape(n, oh, ow, groups, icg, kh, kw).transpose(3, 0, 1, 2, 5, 6, 4).reshape(groups, n * oh * ow, kh * kw * icg)
+    sums = rows @ weights.astype(real).transpose(0, 2, 1)  # [groups][n*oh*ow][oc/groups]
+    return sums.transpose(1, 0, 2).reshape(n, oh, ow, oc).astype(np.int64)
 
 
 def _dense(layer: Layer, x: np.ndarray) -> np.ndarray:
-    return (x.reshape(len(x), -1) @ layer.tensors[0].array.astype(np.int64).T)[:, None, None, :]
+    weights = layer.tensors[0].array
+    real = _float(weights, x)
+    return (x.reshape(len(x), -1).astype(real) @ weights.astype(real).T).astype(np.int64)[:, None, None, :]
 
 
 def _scale(layer: Layer, x: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
     m, b = (t.array.astype(np.int64) for t in layer.tensors)
-    y = (m * x + b + _half(layer.shift)) >> layer.shift
+    y = (m * x + (b + _half(layer.shift))) >> layer.shift
     return _clamp(y if residual is None else residual + y, layer.out.dtype)
 
 
@@ -55,7 +66,7 @@ def _rprelu(layer: Layer, x: np.ndarray) -> np.ndarray:
 
 
 def _maxpool(layer: Layer, x: np.ndarray) -> np.ndarray:
-    return _windows(layer, x, -(1 << 40)).max(axis=(3, 4))
+    return _windows(layer, x, -(1 << 40)).max(axis=(4, 5))
 
 
 def _mean(layer: Layer, total: np.ndarray) -> np.ndarray:
@@ -71,7 +82,7 @@ def run_layer(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
     if layer.op == "dense":
         return _dense(layer, x)
     if layer.op == "threshold":
-        return np.where(x >= layer.tensors[0].array, 1, -1).astype(np.int64)
+        return np.where(x >= layer.tensors[0].array, np.int64(1), np.int64(-1))
     if layer.op == "scale":
         return _scale(layer, x, inputs[1] if len(inputs) > 1 else None)
     if layer.op == "add":
@@ -81,7 +92,7 @@ def run_layer(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
     if layer.op == "maxpool":
         return _maxpool(layer, x)
     if layer.op == "avgpool":
-        return _mean(layer, _windows(layer, x, 0).sum(axis=(3, 4)))
+        return _mean(layer, _windows(layer, x, 0).sum(axis=(4, 5)))
     if layer.op == "global_avgpool":
         return _mean(layer, x.sum(axis=(1, 2), keepdims=True))
     if layer.op == "concat":
@@ -92,7 +103,7 @@ def run_layer(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
     raise ValueError(f"unknown operation {layer.op}")
 
 
-def run(net: Network, images: np.ndarray, chunk: int = 64) -> np.ndarray:
+def run(net: Network, images: np.ndarray, chunk: int = 16) -> np.ndarray:
     """images [n][h][w][c] of the input's dtype -> logits int32 [n][classes]."""
     out = []
     for start in range(0, len(images), chunk):

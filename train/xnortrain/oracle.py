@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The integer oracle: a .xnor network evaluated by PyTorch's own convolutions, pools and products, independent of interpret.py.
 
-Sums of +-1 and of int8 x uint8 are exact in float64 up to 2^53, far beyond the format's bound of 2^30; the multiply-shift runs in int64. Tensors are NCHW."""
+Sums of integers are exact in floating point while no partial sum leaves 2^24 (float32) or 2^53 (float64; the format's own bound is 2^30), with any algorithm that
+only adds products, as PyTorch's direct convolutions do; the multiply-shift runs in int64. Tensors are NCHW."""
 
 from __future__ import annotations
 
@@ -28,11 +29,18 @@ def _padded(layer: Layer, x: Tensor, value: float) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
+def _real(weights: Tensor, x: Tensor) -> torch.dtype:
+    """The narrowest floating-point type that holds every partial sum of a filter [oc][...] over elements of x."""
+    largest = int(weights.abs().flatten(1).sum(dim=1).max()) * max(int(x.abs().max()), 1)
+    return torch.float32 if largest <= 1 << 24 else torch.float64
+
+
 def _conv(layer: Layer, x: Tensor) -> Tensor:
     oc, (kh, kw), groups = layer.out.c, layer.kernel, layer.groups
-    weights = torch.from_numpy(layer.tensors[0].array.astype(np.float64).reshape(oc, kh, kw, -1)).permute(0, 3, 1, 2)
-    padded = _padded(layer, x.double(), -1.0 if layer.pad_mode == "minus_one" else 0.0)
-    return F.conv2d(padded, weights.contiguous(), stride=layer.stride, groups=groups).long()
+    weights = torch.from_numpy(layer.tensors[0].array.astype(np.int64).reshape(oc, kh, kw, -1)).permute(0, 3, 1, 2)
+    real = _real(weights, x)
+    padded = _padded(layer, x.to(real), -1.0 if layer.pad_mode == "minus_one" else 0.0)
+    return F.conv2d(padded, weights.to(real).contiguous(), stride=layer.stride, groups=groups).long()
 
 
 def _scale(layer: Layer, x: Tensor, r: Tensor | None) -> Tensor:
@@ -85,7 +93,7 @@ def _layer(layer: Layer, inputs: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def run(net: Network, images: np.ndarray, chunk: int = 256) -> np.ndarray:
+def run(net: Network, images: np.ndarray, chunk: int = 64) -> np.ndarray:
     """images [n][h][w][c] of the input's dtype -> logits int32 [n][classes]."""
     out = []
     for start in range(0, len(images), chunk):
