@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The whole way from file to tensor: which format, decode and resize (jpeg.c, png.c, resize.c), then placement and normalisation into the tensor. */
+ * The whole way from file to tensor: which format, decode (jpeg.c, png.c), fit and resize (resize.c) into the tensor, normalise there. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -52,7 +52,8 @@ void xn_image_decoder_free(struct xn_image_decoder *decoder)
     if (!decoder)
         return;
     trim(decoder, true);
-    tjDestroy(decoder->turbojpeg);
+    if (decoder->turbojpeg)
+        tjDestroy(decoder->turbojpeg);
     free(decoder);
 }
 
@@ -61,6 +62,9 @@ int xn_check_size(const struct xn_image_decoder *decoder, const char *format, ui
 {
     if (w == 0 || h == 0)
         return xn_error_set(error, -EBADMSG, "%s: a picture of %" PRIu64 " x %" PRIu64 " pixels", format, w, h);
+    if (w > XN_IMAGE_SIDE_MAX || h > XN_IMAGE_SIDE_MAX)
+        return xn_error_set(error, -EFBIG, "%s: a side of %" PRIu64 " x %" PRIu64 " pixels is more than %u", format, w,
+                            h, XN_IMAGE_SIDE_MAX);
     if (w > decoder->max_pixels / h)
         return xn_error_set(error, -EFBIG,
                             "%s: %" PRIu64 " x %" PRIu64 " pixels are more than the limit of %" PRIu64
@@ -71,40 +75,58 @@ int xn_check_size(const struct xn_image_decoder *decoder, const char *format, ui
 
 /* ---- fit ---------------------------------------------------------------------------------------------------------- */
 
-/* round(a * b / c), for values below 2^31. */
-static uint32_t scaled(uint64_t a, uint64_t b, uint64_t c)
+/* round(a * b / c), halves up, at least 1, at most `max`. Sides are below 2^16, so nothing overflows. */
+static uint32_t ratio(uint64_t a, uint64_t b, uint64_t c, uint32_t max)
 {
     uint64_t v = (2 * a * b + c) / (2 * c);
 
-    return (uint32_t)(v > 0 ? v : 1);
+    return (uint32_t)XN_MAX(1, XN_MIN(v, max));
 }
 
 struct xn_placement xn_fit(const struct xn_input_spec *spec, uint32_t picture_w, uint32_t picture_h)
 {
-    uint64_t w = spec->w, h = spec->h;
-    struct xn_placement p = {.w = spec->w, .h = spec->h};
+    struct xn_placement p = {.box_w = picture_w, .box_h = picture_h, .w = spec->w, .h = spec->h};
+    bool wide = (uint64_t)picture_w * spec->h > (uint64_t)picture_h * spec->w;
 
-    if (spec->fit == XN_FIT_STRETCH)
-        return p;
-    /* Which axis decides: for crop the one that needs the larger scale, for pad the smaller. */
-    bool wider = w * picture_h >= h * picture_w;
-    bool tie = w * picture_h == h * picture_w;
-    if (spec->fit == XN_FIT_CROP ? wider : !wider || tie)
-        p.h = scaled(picture_h, w, picture_w);
-    else
-        p.w = scaled(picture_w, h, picture_h);
     if (spec->fit == XN_FIT_CROP) {
-        p.w = XN_MAX(p.w, spec->w);
-        p.h = XN_MAX(p.h, spec->h);
-        p.x = (p.w - spec->w) / 2;
-        p.y = (p.h - spec->h) / 2;
-    } else {
-        p.w = XN_MIN(p.w, spec->w);
-        p.h = XN_MIN(p.h, spec->h);
-        p.x = -(int64_t)((spec->w - p.w) / 2);
-        p.y = -(int64_t)((spec->h - p.h) / 2);
+        if (wide)
+            p.box_w = ratio(picture_h, spec->w, spec->h, picture_w);
+        else
+            p.box_h = ratio(picture_w, spec->h, spec->w, picture_h);
+        p.box_x = (picture_w - p.box_w) / 2;
+        p.box_y = (picture_h - p.box_h) / 2;
+    } else if (spec->fit == XN_FIT_PAD) {
+        if (wide)
+            p.h = ratio(picture_h, spec->w, picture_w, spec->h);
+        else
+            p.w = ratio(picture_w, spec->h, picture_h, spec->w);
+        p.x = (spec->w - p.w) / 2;
+        p.y = (spec->h - p.h) / 2;
     }
     return p;
+}
+
+int xn_picture_begin(struct xn_image_decoder *decoder, const char *format, const struct xn_input_spec *spec, uint32_t w,
+                     uint32_t h, uint8_t *tensor, struct xn_error *error)
+{
+    struct xn_placement *p = &decoder->place;
+    size_t row_bytes = (size_t)spec->w * spec->channels;
+
+    *p = xn_fit(spec, w, h);
+    if (p->w < spec->w || p->h < spec->h)
+        memset(tensor, 0, row_bytes * spec->h);
+    if (xn_resize_begin(&decoder->resize, p->box_w, p->box_h, p->w, p->h, spec->channels,
+                        tensor + p->y * row_bytes + (size_t)p->x * spec->channels, row_bytes) < 0)
+        return xn_error_set(error, -ENOMEM, "%s: no memory to resize %u x %u pixels", format, w, h);
+    return 0;
+}
+
+void xn_picture_row(struct xn_image_decoder *decoder, uint32_t y, const uint8_t *row)
+{
+    const struct xn_placement *p = &decoder->place;
+
+    if (y >= p->box_y && y - p->box_y < p->box_h)
+        xn_resize_row(&decoder->resize, row + (size_t)p->box_x * decoder->resize.channels);
 }
 
 /* ---- into the tensor ---------------------------------------------------------------------------------------------- */
@@ -118,35 +140,18 @@ static uint8_t normalise(const struct xn_input_spec *spec, uint32_t c, uint8_t p
     return (uint8_t)XN_MAX(low, XN_MIN(v, high));
 }
 
-static void normalise_row(const struct xn_input_spec *spec, uint8_t *row)
+static void normalise_tensor(const struct xn_input_spec *spec, uint8_t *tensor)
 {
-    for (uint32_t x = 0; x < spec->w; x++) {
-        for (uint32_t c = 0; c < spec->channels; c++, row++)
-            *row = normalise(spec, c, *row);
+    uint8_t table[3][256];
+    size_t pixels = (size_t)spec->w * spec->h;
+
+    for (uint32_t c = 0; c < spec->channels; c++) {
+        for (uint32_t v = 0; v < 256; v++)
+            table[c][v] = normalise(spec, c, (uint8_t)v);
     }
-}
-
-/* The resized picture, cut or framed as `place` says, row by row. */
-static void write_tensor(const struct xn_image_decoder *decoder, const struct xn_input_spec *spec,
-                         const struct xn_placement *place, uint8_t *line, uint8_t *tensor)
-{
-    size_t channels = spec->channels, row_bytes = spec->w * channels;
-
-    for (uint32_t y = 0; y < spec->h; y++, tensor += row_bytes) {
-        int64_t from = (int64_t)y + place->y;
-        if (from < 0 || from >= place->h) {
-            memset(tensor, 0, row_bytes);
-        } else {
-            xn_resize_result(&decoder->resize, (uint32_t)from, line);
-            if (place->w >= spec->w) {
-                memcpy(tensor, line + (size_t)place->x * channels, row_bytes);
-            } else {
-                memset(tensor, 0, row_bytes);
-                memcpy(tensor + (size_t)-place->x * channels, line, place->w * channels);
-            }
-        }
-        if (!spec->identity)
-            normalise_row(spec, tensor);
+    for (size_t i = 0; i < pixels; i++) {
+        for (uint32_t c = 0; c < spec->channels; c++, tensor++)
+            *tensor = table[c][*tensor];
     }
 }
 
@@ -154,21 +159,16 @@ int xn_image_decode(struct xn_image_decoder *decoder, const void *data, size_t b
                     void *ret_tensor, struct xn_error *error)
 {
     enum xn_image_type type = xn_image_sniff(data, bytes);
-    struct xn_placement place;
-    int r = -EMEDIUMTYPE;
+    int r;
 
     if (type == XN_IMAGE_JPEG)
-        r = xn_jpeg_decode(decoder, data, bytes, spec, &place, error);
+        r = xn_jpeg_decode(decoder, data, bytes, spec, ret_tensor, error);
     else if (type == XN_IMAGE_PNG)
-        r = xn_png_decode(decoder, data, bytes, spec, &place, error);
+        r = xn_png_decode(decoder, data, bytes, spec, ret_tensor, error);
     else
-        xn_error_set(error, r, "neither a JPEG nor a PNG");
-    if (r >= 0) {
-        uint8_t *line = xn_scratch_take(&decoder->row, (size_t)place.w * spec->channels);
-        r = line ? 0 : xn_error_set(error, -ENOMEM, "no memory for a row");
-        if (line)
-            write_tensor(decoder, spec, &place, line, ret_tensor);
-    }
+        r = xn_error_set(error, -EMEDIUMTYPE, "neither a JPEG nor a PNG");
+    if (r >= 0 && !spec->identity)
+        normalise_tensor(spec, ret_tensor);
     trim(decoder, false);
     return r;
 }

@@ -18,7 +18,7 @@ void xn_scratch_trim(struct xn_scratch *scratch, bool all);
 
 /* ---- resize.c ----------------------------------------------------------------------------------------------------- */
 
-/** One axis: `count` outputs, output i is the sum over k < taps[i] of in[first[i] + k] * weight[i * stride + k], 22-bit fixed point. */
+/** One axis: `out` outputs, output i is the sum over k < taps[i] of in[first[i] + k] * weight[i * stride + k], 22-bit fixed point. */
 struct xn_axis {
     uint32_t in, out, stride;
     uint32_t *first, *taps;
@@ -26,28 +26,30 @@ struct xn_axis {
     struct xn_scratch memory;
 };
 
-/** A picture on its way to another size, row by row. Rows go in from the top; when the last has, the picture is complete. */
+/** A picture on its way to another size, row by row: output rows are written as soon as the inputs that they need have come. Holds the rows that
+ *  one output needs, never the picture. */
 struct xn_resize {
     struct xn_axis x, y;
-    uint32_t channels;
-    struct xn_scratch memory; /* [y.in][x.out][channels] */
+    uint32_t channels, window; /* rows held */
+    uint32_t next_in, next_out;
+    uint8_t *out;
+    size_t out_stride;
+    struct xn_scratch memory; /* sums of one output row, then [window][x.out][channels], row r at r % window */
 };
 
-/** Errors: -ENOMEM. */
+/** The result goes to `out`, `out_stride` bytes from row to row. Errors: -ENOMEM. */
 XN_MUST_CHECK int xn_resize_begin(struct xn_resize *resize, uint32_t in_w, uint32_t in_h, uint32_t out_w,
-                                  uint32_t out_h, uint32_t channels);
-/** Row `y` of the input, in_w * channels bytes. */
-void xn_resize_row(struct xn_resize *resize, uint32_t y, const uint8_t *row);
-/** Row `y` of the output, out_w * channels bytes; after all rows went in. */
-void xn_resize_result(const struct xn_resize *resize, uint32_t y, uint8_t *ret_row);
+                                  uint32_t out_h, uint32_t channels, uint8_t *out, size_t out_stride);
+/** The next row of the input, in_w * channels bytes. After the last the result is complete. */
+void xn_resize_row(struct xn_resize *resize, const uint8_t *row);
 
-/* ---- fit ---------------------------------------------------------------------------------------------------------- */
+/* ---- decode.c ----------------------------------------------------------------------------------------------------- */
 
-/** Where a picture goes: resized to w x h; then `x`, `y` is where the network's first pixel lies in it (crop), or, negative, how far the picture
- *  lies inside the network's input (pad). */
+/** How a picture is fitted: its box at (box_x, box_y) is resized to w x h, which goes to (x, y) of the input. */
 struct xn_placement {
+    uint32_t box_x, box_y, box_w, box_h;
     uint32_t w, h;
-    int64_t x, y;
+    uint32_t x, y;
 };
 struct xn_placement xn_fit(const struct xn_input_spec *spec, uint32_t picture_w, uint32_t picture_h);
 
@@ -55,26 +57,32 @@ struct xn_placement xn_fit(const struct xn_input_spec *spec, uint32_t picture_w,
 
 struct xn_image_decoder {
     uint64_t max_pixels;
-    void *turbojpeg;          /* tjhandle */
+    void *turbojpeg;          /* tjhandle; NULL after an error */
     struct xn_scratch pixels; /* a whole decoded picture, where one is needed */
     struct xn_scratch turned; /* the same upright */
     struct xn_scratch row;
+    struct xn_placement place;
     struct xn_resize resize;
 };
+
+/** -EFBIG where w x h or a side is over its limit, -EBADMSG where a side is 0. */
+XN_MUST_CHECK int xn_check_size(const struct xn_image_decoder *decoder, const char *format, uint64_t w, uint64_t h,
+                                struct xn_error *error);
+
+/** A picture of w x h, decoded and upright, is about to come. Errors: -ENOMEM. */
+XN_MUST_CHECK int xn_picture_begin(struct xn_image_decoder *decoder, const char *format,
+                                   const struct xn_input_spec *spec, uint32_t w, uint32_t h, uint8_t *tensor,
+                                   struct xn_error *error);
+/** Its row `y`, from 0 up, w * spec->channels bytes. */
+void xn_picture_row(struct xn_image_decoder *decoder, uint32_t y, const uint8_t *row);
 
 /** EXIF orientation 1..8 of a JPEG; 1 where there is none or it makes no sense. Reads `bytes` at `data`, never beyond. */
 unsigned xn_exif_orientation(const uint8_t *data, size_t bytes);
 
-/** Decode and resize: on success decoder->resize holds the picture as *ret_placement says, with spec's channels. */
+/** Decode, and give the picture to xn_picture_begin and _row. */
 XN_MUST_CHECK int xn_jpeg_decode(struct xn_image_decoder *decoder, const uint8_t *data, size_t bytes,
-                                 const struct xn_input_spec *spec, struct xn_placement *ret_placement,
-                                 struct xn_error *error);
+                                 const struct xn_input_spec *spec, uint8_t *tensor, struct xn_error *error);
 XN_MUST_CHECK int xn_png_decode(struct xn_image_decoder *decoder, const uint8_t *data, size_t bytes,
-                                const struct xn_input_spec *spec, struct xn_placement *ret_placement,
-                                struct xn_error *error);
-
-/** -EFBIG where w x h is over the limit, -EBADMSG where a side is 0. */
-XN_MUST_CHECK int xn_check_size(const struct xn_image_decoder *decoder, const char *format, uint64_t w, uint64_t h,
-                                struct xn_error *error);
+                                const struct xn_input_spec *spec, uint8_t *tensor, struct xn_error *error);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * PNG by libspng. Rows are resized as they are decoded; only an interlaced picture has to be held whole. Every kind is decoded to RGB of 8 bits (the
- * high byte of 16), and grey is made from it by the formula of image.h, which leaves grey pixels as they are. */
+ * high byte of 16), and grey is made from it by a formula that leaves grey pixels as they are. */
 #include <errno.h>
 
 #include <spng.h>
@@ -11,6 +11,11 @@
 
 static int bad(int code, struct xn_error *error)
 {
+    if (code == SPNG_ECHUNK_LIMITS)
+        return xn_error_set(error, -EFBIG, "PNG: its text, profile or other extra data takes more than %u bytes",
+                            CHUNK_BYTES_MAX);
+    if (code == SPNG_EOVERFLOW)
+        return xn_error_set(error, -EFBIG, "PNG: a side is more than %u pixels", XN_IMAGE_SIDE_MAX);
     return xn_error_set(error, code == SPNG_EMEM ? -ENOMEM : -EBADMSG, "PNG: %s", spng_strerror(code));
 }
 
@@ -25,7 +30,7 @@ static void put_row(struct xn_image_decoder *decoder, uint32_t w, uint32_t y, ui
 {
     if (decoder->resize.channels == 1)
         to_grey(rgb, w, rgb);
-    xn_resize_row(&decoder->resize, y, rgb);
+    xn_picture_row(decoder, y, rgb);
 }
 
 static int decode_interlaced(struct xn_image_decoder *decoder, spng_ctx *png, const struct spng_ihdr *header,
@@ -63,8 +68,8 @@ static int decode_rows(struct xn_image_decoder *decoder, spng_ctx *png, const st
     return r == 0 ? 0 : bad(r, error);
 }
 
-static int decode(struct xn_image_decoder *decoder, spng_ctx *png, const struct xn_input_spec *spec,
-                  struct xn_placement *ret_placement, struct xn_error *error)
+static int decode(struct xn_image_decoder *decoder, spng_ctx *png, const struct xn_input_spec *spec, uint8_t *tensor,
+                  struct xn_error *error)
 {
     struct spng_ihdr header;
     int r = spng_get_ihdr(png, &header);
@@ -72,19 +77,19 @@ static int decode(struct xn_image_decoder *decoder, spng_ctx *png, const struct 
     if (r != 0)
         return bad(r, error);
     r = xn_check_size(decoder, "PNG", header.width, header.height, error);
+    if (r >= 0)
+        r = xn_picture_begin(decoder, "PNG", spec, header.width, header.height, tensor, error);
+    if (r >= 0)
+        r = header.interlace_method != SPNG_INTERLACE_NONE ? decode_interlaced(decoder, png, &header, error)
+                                                           : decode_rows(decoder, png, &header, error);
     if (r < 0)
         return r;
-    *ret_placement = xn_fit(spec, header.width, header.height);
-    if (xn_resize_begin(&decoder->resize, header.width, header.height, ret_placement->w, ret_placement->h,
-                        spec->channels) < 0)
-        return xn_error_set(error, -ENOMEM, "PNG: no memory to resize %u x %u pixels", header.width, header.height);
-    if (header.interlace_method != SPNG_INTERLACE_NONE)
-        return decode_interlaced(decoder, png, &header, error);
-    return decode_rows(decoder, png, &header, error);
+    r = spng_decode_chunks(png); /* up to the end: a file that stops before it is truncated */
+    return r == 0 ? 0 : bad(r, error);
 }
 
 int xn_png_decode(struct xn_image_decoder *decoder, const uint8_t *data, size_t bytes, const struct xn_input_spec *spec,
-                  struct xn_placement *ret_placement, struct xn_error *error)
+                  uint8_t *tensor, struct xn_error *error)
 {
     spng_ctx *png = spng_ctx_new(0);
 
@@ -93,7 +98,7 @@ int xn_png_decode(struct xn_image_decoder *decoder, const uint8_t *data, size_t 
     spng_set_crc_action(png, SPNG_CRC_ERROR, SPNG_CRC_DISCARD);
     spng_set_chunk_limits(png, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX);
     int r = spng_set_png_buffer(png, data, bytes);
-    r = r != 0 ? bad(r, error) : decode(decoder, png, spec, ret_placement, error);
+    r = r != 0 ? bad(r, error) : decode(decoder, png, spec, tensor, error);
     spng_ctx_free(png);
     return r;
 }

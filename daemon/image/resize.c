@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Antialiased bilinear resize in fixed point: the arithmetic of Pillow's BILINEAR, so that what the daemon feeds a network is what
  * training fed it, byte for byte. An output pixel at position c = (i + 1/2) * scale is the mean of the inputs within max(scale, 1) of c, weighted by a
- * triangle; the weights are computed in double, normalised, and rounded to 22 bits. Rows are resized horizontally as they come, so that a large picture is
- * never held as a whole. */
+ * triangle; the weights are computed in double, normalised, and rounded to 22 bits. Rows are resized horizontally as they come and kept while an output needs them, so
+ * that memory is proportional to the output and to the scale, not to the picture. first[] and the last tap both grow with the output, so outputs are complete in
+ * order. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "daemon/image/internal.h"
 
 #define PRECISION_BITS 22
+#define ROUND          (1 << (PRECISION_BITS - 1))
 /* Scratch beyond this is given back after each picture. */
 #define SCRATCH_KEEP_BYTES (UINT64_C(1) << 20)
 
@@ -75,14 +77,24 @@ static int axis_begin(struct xn_axis *axis, uint32_t in, uint32_t out)
     axis->in = in;
     axis->out = out;
     axis->stride = stride;
-    for (uint32_t i = 0; i < out && in != out; i++)
+    for (uint32_t i = 0; i < out; i++)
         fill_output(axis, i, scale, reach, line);
     return 0;
 }
 
-int xn_resize_begin(struct xn_resize *resize, uint32_t in_w, uint32_t in_h, uint32_t out_w, uint32_t out_h,
-                    uint32_t channels)
+static uint32_t most_taps(const struct xn_axis *axis)
 {
+    uint32_t most = 1;
+
+    for (uint32_t i = 0; i < axis->out; i++)
+        most = XN_MAX(most, axis->taps[i]);
+    return most;
+}
+
+int xn_resize_begin(struct xn_resize *resize, uint32_t in_w, uint32_t in_h, uint32_t out_w, uint32_t out_h,
+                    uint32_t channels, uint8_t *out, size_t out_stride)
+{
+    size_t row_elements = (size_t)out_w * channels;
     int r = axis_begin(&resize->x, in_w, out_w);
 
     if (r >= 0)
@@ -90,7 +102,11 @@ int xn_resize_begin(struct xn_resize *resize, uint32_t in_w, uint32_t in_h, uint
     if (r < 0)
         return r;
     resize->channels = channels;
-    return xn_scratch_take(&resize->memory, (size_t)in_h * out_w * channels) ? 0 : -ENOMEM;
+    resize->window = most_taps(&resize->y);
+    resize->next_in = resize->next_out = 0;
+    resize->out = out;
+    resize->out_stride = out_stride;
+    return xn_scratch_take(&resize->memory, row_elements * (sizeof(int32_t) + resize->window)) ? 0 : -ENOMEM;
 }
 
 static uint8_t clip(int32_t sum)
@@ -100,44 +116,61 @@ static uint8_t clip(int32_t sum)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-void xn_resize_row(struct xn_resize *resize, uint32_t y, const uint8_t *row)
+/* `channels` is a constant where this is inlined. */
+static inline void resize_line(const struct xn_axis *axis, const uint8_t *row, uint32_t channels, uint8_t *out)
 {
-    const struct xn_axis *axis = &resize->x;
-    uint32_t channels = resize->channels;
-    uint8_t *out = (uint8_t *)resize->memory.data + (size_t)y * axis->out * channels;
-
-    if (axis->in == axis->out) {
-        memcpy(out, row, (size_t)axis->in * channels);
-        return;
-    }
     for (uint32_t i = 0; i < axis->out; i++) {
         const int32_t *weight = axis->weight + (size_t)i * axis->stride;
-        for (uint32_t c = 0; c < channels; c++) {
-            const uint8_t *in = row + (size_t)axis->first[i] * channels + c;
-            int32_t sum = 1 << (PRECISION_BITS - 1);
-            for (uint32_t k = 0; k < axis->taps[i]; k++)
-                sum += in[(size_t)k * channels] * weight[k];
-            *out++ = clip(sum);
+        const uint8_t *in = row + (size_t)axis->first[i] * channels;
+        int32_t sum[3] = {ROUND, ROUND, ROUND};
+        for (uint32_t k = 0; k < axis->taps[i]; k++) {
+            for (uint32_t c = 0; c < channels; c++)
+                sum[c] += *in++ * weight[k];
         }
+        for (uint32_t c = 0; c < channels; c++)
+            *out++ = clip(sum[c]);
     }
 }
 
-void xn_resize_result(const struct xn_resize *resize, uint32_t y, uint8_t *ret_row)
+static uint8_t *held_row(const struct xn_resize *resize, uint32_t y)
+{
+    size_t row_elements = (size_t)resize->x.out * resize->channels;
+    uint8_t *rows = (uint8_t *)((int32_t *)resize->memory.data + row_elements);
+
+    return rows + (y % resize->window) * row_elements;
+}
+
+/* Output row `y` from the rows held. */
+static void emit(struct xn_resize *resize, uint32_t y)
 {
     const struct xn_axis *axis = &resize->y;
-    size_t row_bytes = (size_t)resize->x.out * resize->channels;
-    const uint8_t *rows = resize->memory.data;
-
-    if (axis->in == axis->out) {
-        memcpy(ret_row, rows + y * row_bytes, row_bytes);
-        return;
-    }
     const int32_t *weight = axis->weight + (size_t)y * axis->stride;
-    const uint8_t *first = rows + axis->first[y] * row_bytes;
-    for (size_t i = 0; i < row_bytes; i++) {
-        int32_t sum = 1 << (PRECISION_BITS - 1);
-        for (uint32_t k = 0; k < axis->taps[y]; k++)
-            sum += first[k * row_bytes + i] * weight[k];
-        ret_row[i] = clip(sum);
+    size_t row_elements = (size_t)resize->x.out * resize->channels;
+    int32_t *sum = resize->memory.data;
+    uint8_t *out = resize->out + y * resize->out_stride;
+
+    for (size_t i = 0; i < row_elements; i++)
+        sum[i] = ROUND;
+    for (uint32_t k = 0; k < axis->taps[y]; k++) {
+        const uint8_t *row = held_row(resize, axis->first[y] + k);
+        for (size_t i = 0; i < row_elements; i++)
+            sum[i] += row[i] * weight[k];
     }
+    for (size_t i = 0; i < row_elements; i++)
+        out[i] = clip(sum[i]);
+}
+
+void xn_resize_row(struct xn_resize *resize, const uint8_t *row)
+{
+    uint8_t *held = held_row(resize, resize->next_in++);
+
+    if (resize->x.in == resize->x.out)
+        memcpy(held, row, (size_t)resize->x.in * resize->channels);
+    else if (resize->channels == 1)
+        resize_line(&resize->x, row, 1, held);
+    else
+        resize_line(&resize->x, row, 3, held);
+    const struct xn_axis *y = &resize->y;
+    while (resize->next_out < y->out && y->first[resize->next_out] + y->taps[resize->next_out] <= resize->next_in)
+        emit(resize, resize->next_out++);
 }
