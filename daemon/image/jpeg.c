@@ -89,7 +89,7 @@ static uint32_t count_scans(const uint8_t *data, size_t bytes)
 static int read_header(struct xn_image_decoder *decoder, const uint8_t *data, size_t bytes, uint32_t *ret_w,
                        uint32_t *ret_h, struct xn_error *error)
 {
-    int w, h, sampling, colour;
+    int w = 0, h = 0, sampling = 0, colour = TJCS_GRAY; /* left alone where the file ends before its picture begins */
 
     if (!decoder->turbojpeg)
         decoder->turbojpeg = tjInitDecompress();
@@ -97,6 +97,8 @@ static int read_header(struct xn_image_decoder *decoder, const uint8_t *data, si
         return xn_error_set(error, -ENOMEM, "JPEG: no memory for a decoder");
     if (tjDecompressHeader3(decoder->turbojpeg, data, (unsigned long)bytes, &w, &h, &sampling, &colour) < 0)
         return bad(decoder, error);
+    if (w == 0 || h == 0)
+        return xn_error_set(error, -EBADMSG, "JPEG: there is no picture in it");
     if (colour == TJCS_CMYK || colour == TJCS_YCCK)
         return xn_error_set(error, -EMEDIUMTYPE, "JPEG: CMYK pictures are not supported; convert it to RGB");
     *ret_w = (uint32_t)w;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fault.h"
 #include "daemon/image/internal.h"
 
 #define PRECISION_BITS 22
@@ -18,6 +19,8 @@
 
 void *xn_scratch_take(struct xn_scratch *scratch, size_t bytes)
 {
+    if (XN_FAULT("image.scratch"))
+        return NULL;
     if (bytes > scratch->bytes) {
         free(scratch->data);
         scratch->data = malloc(bytes);

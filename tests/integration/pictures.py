@@ -135,6 +135,25 @@ def jpeg_in_rgb(pixels: np.ndarray) -> bytes:
     return with_segment(data[:2] + data[4 + length:], 0xEE, b"Adobe\0\x64\0\0\0\0\0")
 
 
+def many_scans(scans: int, width: int, height: int) -> bytes:
+    """A progressive JPEG of one DC scan and then `scans` that refine nothing: each a few bytes of "end of band" for up to 32767 blocks."""
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    blocks = -(-width // 8) * -(-height // 8)
+    # DC: one code of one bit, difference 0. AC: code 0: end of band of 2^14 + 14 bits more.
+    tables = segment(0xC4, b"\0" + bytes([1] + [0] * 15) + b"\0") + segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")
+    frame = segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
+    dc = segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))
+    runs = -(-blocks // 32767)
+    bits = ("0" + "1" * 14) * runs
+    bits += "1" * (-len(bits) % 8)
+    packed = bytes(int(bits[i:i + 8], 2) for i in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")
+    # Every scan must be new to the decoder: one band each, successive bits of it, then again.
+    ac = b"".join(segment(0xDA, bytes([1, 1, 0, k, k, 0])) + packed for k in (i % 63 + 1 for i in range(scans)))
+    return b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64) + frame + tables + dc + ac + b"\xff\xd9"
+
+
 def random_jpeg(r: np.random.Generator, h: int, w: int) -> tuple[str, bytes]:
     channels = int(r.choice([1, 3, 3]))
     pixels = random_samples(r, h, w, channels, 255).astype(np.uint8)

@@ -45,7 +45,10 @@ class Decoder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.models: dict[str, Path] = {}
-        self.process = subprocess.Popen([str(ROOT / BUILD / "tests/tools/image_tensor"), str(MAX_PIXELS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # A sanitizer keeps freed memory for a while, by default much of it.
+        options = f"{os.environ.get('ASAN_OPTIONS', 'allocator_may_return_null=1')}:quarantine_size_mb=8"
+        self.process = subprocess.Popen([str(ROOT / BUILD / "tests/tools/image_tensor"), str(MAX_PIXELS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env={**os.environ, "ASAN_OPTIONS": options})
 
     def model(self, spec: Spec) -> Path:
         path = self.models.setdefault(repr(spec), self.folder / f"{len(self.models)}.xnor")
@@ -384,37 +387,18 @@ def test_bombs(decoder: Decoder) -> None:
             assert np.array_equal(tensor, decoder.tensor(small_files()["png"], GREY_SPEC)), name
 
 
-def many_scans(scans: int, width: int, height: int) -> bytes:
-    """A progressive JPEG of one DC scan and then `scans` that refine nothing: each a few bytes of "end of band" for up to 32767 blocks."""
-    def segment(marker: int, body: bytes) -> bytes:
-        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
-
-    blocks = -(-width // 8) * -(-height // 8)
-    # DC: one code of one bit, difference 0. AC: code 0: end of band of 2^14 + 14 bits more.
-    tables = segment(0xC4, b"\0" + bytes([1] + [0] * 15) + b"\0") + segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0")
-    frame = segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
-    dc = segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))
-    runs = -(-blocks // 32767)
-    bits = ("0" + "1" * 14) * runs
-    bits += "1" * (-len(bits) % 8)
-    packed = bytes(int(bits[i:i + 8], 2) for i in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")
-    # Every scan must be new to the decoder: one band each, successive bits of it, then again.
-    ac = b"".join(segment(0xDA, bytes([1, 1, 0, k, k, 0])) + packed for k in (i % 63 + 1 for i in range(scans)))
-    return b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64) + frame + tables + dc + ac + b"\xff\xd9"
-
-
 def test_scans_are_limited(decoder: Decoder) -> None:
     """Their work is not in proportion to the file."""
     for scans, side in ((5000, 64), (100, 64), (100, 2047)):
-        assert refused(decoder, many_scans(scans, side, side)) == ("EFBIG", "JPEG: more than 100 scans")
-    decoder.tensor(many_scans(99, 2047, 2047), GREY_SPEC)
-    thumbnail = many_scans(200, 64, 64)  # scans within a segment are not the picture's
+        assert refused(decoder, pictures.many_scans(scans, side, side)) == ("EFBIG", "JPEG: more than 100 scans")
+    decoder.tensor(pictures.many_scans(99, 2047, 2047), GREY_SPEC)
+    thumbnail = pictures.many_scans(200, 64, 64)  # scans within a segment are not the picture's
     decoder.tensor(pictures.with_segment(GOOD, 0xE1, pictures.exif(1) + thumbnail), GREY_SPEC)
 
 
 def test_no_memory_grows(decoder: Decoder) -> None:
     """Everything hostile, twice: the second round adds nothing."""
-    files = [data for data, _ in claims().values()] + [*bombs().values(), many_scans(5000, 64, 64), many_scans(99, 2047, 2047)]
+    files = [data for data, _ in claims().values()] + [*bombs().values(), pictures.many_scans(5000, 64, 64), pictures.many_scans(99, 2047, 2047)]
     for data in files * 2:
         decoder(data, GREY_SPEC)
     _, warm, _, _ = decoder(files[0], GREY_SPEC)

@@ -23,9 +23,9 @@ static void die(const char *what)
 static uint8_t *read_file(const char *path, size_t *ret_bytes)
 {
     FILE *file = fopen(path, "rb");
-    long bytes;
+    long bytes = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
 
-    if (!file || fseek(file, 0, SEEK_END) < 0 || (bytes = ftell(file)) < 0 || (uint64_t)bytes > PICTURE_BYTES_MAX)
+    if (bytes < 0 || (uint64_t)bytes > PICTURE_BYTES_MAX)
         die(path);
     uint8_t *data = malloc((size_t)bytes + !bytes);
     rewind(file);
