@@ -125,10 +125,11 @@ tsan: ## Unit, conformance and integration suites under ThreadSanitizer
 	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
 	@$(PYTHON) tests/run --build build/tsan unit checkasm conformance integration
 
-verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend on the whole Fashion-MNIST test set
+MODEL ?= models/fashion-mnist/fashion-mnist.xnor
+verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at every level, on the whole test set of MODEL
 	@packaging/install-deps build demo test
 	@$(MAKE) --no-print-directory all
-	PYTHONPATH=train $(PYTHON) -m xnortrain verify models/fashion-mnist/fashion-mnist.xnor --images all --xnorctl $(BUILD)/xnorctl
+	PYTHONPATH=train $(PYTHON) -m xnortrain verify $(MODEL) --images all --xnorctl $(BUILD)/xnorctl
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Run every libFuzzer target for FUZZ_SECONDS (60)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from . import data as datasets
-from . import samples, verify
+from . import card, samples, verify
 from .networks import NETWORKS
 from .recipe import Config, Run, TrainingError, accuracy, configure_torch, predict
 
@@ -78,6 +78,7 @@ def main(command_line: list[str] | None = None) -> int:
     t.set_defaults(function=train)
     verify.add_command(commands)
     samples.add_command(commands)
+    card.add_command(commands)
 
     arguments = parser.parse_args(command_line)
     arguments.command_line = command_line

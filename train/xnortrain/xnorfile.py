@@ -16,11 +16,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from . import check
+from .check import FormatError
+
+__all__ = ["FormatError", "Layer", "Network", "Tensor", "Value", "pack_bits", "unpack_bits"]
 
 MAGIC = b"\x89XNOR\r\n\x1a"
 NONE = 0xFFFFFFFF
@@ -38,16 +44,16 @@ PAD_NAMES = {code: name for name, code in PADS.items()}
 OPS = {"conv": 1, "dense": 2, "threshold": 3, "scale": 4, "add": 5, "rprelu": 6, "maxpool": 7, "avgpool": 8, "global_avgpool": 9, "concat": 10,
        "logits": 11}
 OP_NAMES = {code: name for name, code in OPS.items()}
-
-
-class FormatError(ValueError):
-    """A file or a network that breaks a rule of the format."""
+FILE_BYTES_MAX = 1 << 30
+META_BYTES_MAX = 1 << 20
+LAYERS_MAX = 4096
+TENSORS_MAX = 16384
 
 
 def pack_bits(values: np.ndarray) -> np.ndarray:
     """[rows][n] of +1/-1 -> [rows][ceil(n/64)] uint64: element e in bit e%64 of word e//64, unused bits 0."""
     rows, n = values.shape
-    if not np.isin(values, (-1, 1)).all():
+    if not ((values == 1) | (values == -1)).all():
         raise FormatError("bits are +1 or -1")
     padded = np.zeros((rows, -(-n // 64) * 64), np.uint8)
     padded[:, :n] = values > 0
@@ -123,9 +129,17 @@ def _integers(array: Any, dtype: str, what: str) -> Tensor:
     """A tensor of `dtype`, refusing values that it cannot hold."""
     given = np.asarray(array)
     info = np.iinfo(NUMPY[dtype])
-    if given.size and (given.min() < info.min or given.max() > info.max or not np.array_equal(given, np.floor(given))):
+    if given.dtype.kind not in "iuf" or (given.size and (not given.min() >= info.min or not given.max() <= info.max or not np.array_equal(given, np.floor(given)))):
         raise FormatError(f"{what}: not all values are {dtype}")
     return Tensor(dtype, given.astype(NUMPY[dtype]))
+
+
+def _bits(array: Any, rows: int, what: str) -> Tensor:
+    """A tensor of bits [rows][n] from an array of +1 and -1."""
+    given = np.asarray(array).reshape(rows, -1)
+    if not ((given == 1) | (given == -1)).all():
+        raise FormatError(f"{what}: bits are +1 or -1")
+    return Tensor("bits", given.astype(np.int8))
 
 
 class Network:
@@ -134,7 +148,9 @@ class Network:
     def __init__(self, shape: tuple[int, int, int], dtype: str = "uint8") -> None:
         if dtype not in ("uint8", "int8"):
             raise FormatError(f"input dtype is uint8 or int8, not {dtype}")
-        self.values = [Value(0, *shape, dtype)]
+        check.check_shape(*shape, "input")
+        self.values = [Value(0, *(int(n) for n in shape), dtype)]
+        self.intervals: list[check.Interval] = [check.RANGES[dtype]]  # of each value, as docs/model-format.md defines them
         self.layers: list[Layer] = []
         self.metadata: dict[str, Any] = {}
 
@@ -146,26 +162,41 @@ class Network:
     def classes(self) -> int:
         return self.values[-1].c
 
+    def append(self, layer: Layer) -> Value:
+        """Add a layer whose inputs are there. Raises FormatError, and adds nothing, where it breaks a rule of the format."""
+        if len(self.layers) == LAYERS_MAX:
+            raise FormatError(f"more than {LAYERS_MAX} layers")
+        if self.layers and self.layers[-1].op == "logits":
+            raise FormatError("the last layer is logits, and there is one: nothing comes behind it")
+        if not layer.inputs or not all(0 <= i < len(self.values) for i in layer.inputs):
+            raise FormatError(f"{layer.op} {layer.name!r}: inputs {layer.inputs} are not all values before it")
+        inputs = [self.values[i] for i in layer.inputs]
+        check.check_layer(layer, inputs)
+        interval = check.bound(layer, [self.intervals[i] for i in layer.inputs], inputs[0])
+        self.layers.append(layer)
+        self.values.append(layer.out)
+        self.intervals.append(interval)
+        return layer.out
+
     def _add(self, op: str, inputs: list[Value], shape: tuple[int, int, int], dtype: str, **fields: Any) -> Value:
-        out = Value(len(self.values), *shape, dtype)
-        self.layers.append(Layer(op, [v.id for v in inputs], out, **fields))
-        self.values.append(out)
-        return out
+        for value in inputs:
+            if value.id >= len(self.values) or self.values[value.id] is not value:
+                raise FormatError(f"{op}: an input is not a value of this network")
+        return self.append(Layer(op, [v.id for v in inputs], Value(len(self.values), *shape, dtype), **fields))
 
     @staticmethod
     def _window(x: Value, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int, int, int]) -> tuple[int, int]:
-        h, w = x.h + pad[0] + pad[2] - kernel[0], x.w + pad[1] + pad[3] - kernel[1]
-        if h < 0 or w < 0:
-            raise FormatError(f"a kernel of {kernel} does not fit on {x.h}x{x.w} with padding {pad}")
-        return h // stride[0] + 1, w // stride[1] + 1
+        """Size of the map that a window gives; what makes no sense is left to the check of the layer."""
+        return tuple((n + a + b - k) // max(t, 1) + 1 for n, a, b, k, t in zip((x.h, x.w), pad[:2], pad[2:], kernel, stride))  # type: ignore[return-value]
 
     def conv(self, x: Value, weights: np.ndarray, *, bits: bool, stride: int | tuple[int, int] = 1, pad: int | tuple[int, ...] = 0, pad_mode: str = "none",
              groups: int = 1, name: str = "") -> Value:
         """weights [oc][kh][kw][ic/groups], +1/-1 where `bits`, else int8. Returns the int32 sums."""
-        oc, kh, kw, icg = weights.shape
-        if icg * groups != x.c or oc % groups:
+        weights = np.asarray(weights)
+        if weights.ndim != 4 or weights.shape[3] * groups != x.c:
             raise FormatError(f"{name or 'conv'}: weights {weights.shape} with {groups} groups do not fit {x.c} channels")
-        tensor = Tensor("bits", weights.reshape(oc, -1)) if bits else _integers(weights, "int8", "conv weights")
+        oc, kh, kw, _ = weights.shape
+        tensor = _bits(weights, oc, "conv weights") if bits else _integers(weights, "int8", "conv weights")
         kernel, strides, pads = (kh, kw), _pair(stride), _four(pad)
         mode = pad_mode if any(pads) else "none"
         return self._add("conv", [x], (*self._window(x, kernel, strides, pads), oc), "int32", tensors=[tensor], kernel=kernel, stride=strides,
@@ -173,9 +204,10 @@ class Network:
 
     def dense(self, x: Value, weights: np.ndarray, *, bits: bool, name: str = "") -> Value:
         """weights [oc][h*w*c], as conv. Returns int32 [1][1][oc]."""
-        if weights.shape[1] != x.h * x.w * x.c:
+        weights = np.asarray(weights)
+        if weights.ndim != 2 or weights.shape[1] != x.h * x.w * x.c:
             raise FormatError(f"{name or 'dense'}: weights {weights.shape} do not fit {x.h * x.w * x.c} inputs")
-        tensor = Tensor("bits", weights) if bits else _integers(weights, "int8", "dense weights")
+        tensor = _bits(weights, len(weights), "dense weights") if bits else _integers(weights, "int8", "dense weights")
         return self._add("dense", [x], (1, 1, weights.shape[0]), "int32", tensors=[tensor], name=name)
 
     def threshold(self, x: Value, thresholds: np.ndarray, *, name: str = "") -> Value:
@@ -215,9 +247,9 @@ class Network:
         return self._add("global_avgpool", [x], (1, 1, x.c), dtype, multiplier=multiplier, shift=shift, name=name)
 
     def concat(self, values: list[Value], *, name: str = "") -> Value:
+        if not 2 <= len(values) <= 8:
+            raise FormatError(f"{name or 'concat'}: {len(values)} inputs, not 2 to 8")
         x = values[0]
-        if any((v.h, v.w, v.dtype) != (x.h, x.w, x.dtype) for v in values):
-            raise FormatError(f"{name or 'concat'}: inputs differ in size or type")
         return self._add("concat", values, (x.h, x.w, sum(v.c for v in values)), x.dtype, name=name)
 
     def logits(self, x: Value, *, multiplier: np.ndarray | None = None, bias: np.ndarray | None = None, scale: float = 1.0,
@@ -232,9 +264,20 @@ class Network:
 
     def _metadata_bytes(self) -> bytes:
         meta = dict(self.metadata)
-        given = dict(meta.get("input", {}))
-        meta["input"] = {"name": "image", **given, "shape": [self.input.h, self.input.w, self.input.c], "dtype": self.input.dtype}
-        return json.dumps(meta, ensure_ascii=False, indent=1).encode()
+        meta["input"] = {"name": "image", **meta.get("input", {}), "shape": [self.input.h, self.input.w, self.input.c], "dtype": self.input.dtype}
+        check.check_metadata(meta, self.input, self.classes)
+        text = json.dumps(meta, ensure_ascii=False, indent=1, allow_nan=False).encode()
+        if len(text) > META_BYTES_MAX:
+            raise FormatError(f"metadata of {len(text)} bytes; {META_BYTES_MAX} at most")
+        return text
+
+    def check_whole(self) -> None:
+        """The rules that hold for a network, not for a layer."""
+        if not self.layers or self.layers[-1].op != "logits":
+            raise FormatError("the last layer is logits")
+        multiplies = sum(layer.out.h * layer.out.w * math.prod(layer.tensors[0].array.shape) for layer in self.layers if layer.op in ("conv", "dense"))
+        if multiplies > check.MACS_MAX:
+            raise FormatError(f"{multiplies} multiply-accumulates; 2^40 at most")
 
     @staticmethod
     def _pack_layer(layer: Layer, tensor_ids: list[int]) -> bytes:
@@ -249,8 +292,7 @@ class Network:
 
     def to_bytes(self) -> bytes:
         """The whole file."""
-        if not self.layers or self.layers[-1].op != "logits":
-            raise FormatError("the last layer is logits")
+        self.check_whole()
         meta = self._metadata_bytes()
         n_tensors = sum(len(layer.tensors) for layer in self.layers)
         layer_offset = -(-(HEADER.size + len(meta)) // 8) * 8
@@ -290,39 +332,142 @@ class Network:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Network":
-        """Read a file. Checks the digest and sizes; the C loader checks the rest."""
-        if len(data) < HEADER.size or data[:8] != MAGIC:
-            raise FormatError("not an .xnor file")
-        (_, major, _, _, file_bytes, meta_offset, meta_bytes, layer_offset, layer_count, layer_bytes, tensor_offset, tensor_count, tensor_bytes, _, _,
-         h, w, c, dtype, _, digest) = HEADER.unpack_from(data)
-        if major != 1:
-            raise FormatError(f"format version {major}; this reader knows 1")
-        if file_bytes != len(data):
-            raise FormatError(f"{len(data)} bytes, the header says {file_bytes}")
-        sha_offset = HEADER.size - 32
-        if hashlib.sha256(data[:sha_offset] + bytes(32) + data[HEADER.size:]).digest() != digest:
-            raise FormatError("SHA-256 does not match: the file is damaged")
-        net = cls((h, w, c), DTYPE_NAMES[dtype])
-        net.metadata = json.loads(data[meta_offset:meta_offset + meta_bytes])
-        tensors = [cls._read_tensor(data, tensor_offset + i * tensor_bytes) for i in range(tensor_count)]
-        for i in range(layer_count):
-            net._read_layer(data, layer_offset + i * layer_bytes, tensors)
+        """Read and check a whole file. Raises FormatError, naming what is wrong, and nothing else."""
+        head = _read_header(data)
+        try:
+            meta = json.loads(data[head.meta_offset:head.meta_offset + head.meta_bytes].decode("utf-8"), object_pairs_hook=_no_duplicates)
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"metadata: not a JSON object in UTF-8: {error}") from None
+        net = cls(head.shape, head.dtype)
+        net.metadata = meta
+        tensors: list[Tensor] = []
+        end = head.data_offset
+        for i in range(head.tensor_count):
+            tensor, end = _read_tensor(data, head, i, end)
+            tensors.append(tensor)
+        for i in range(head.layer_count):
+            net.append(net._read_layer(data, head.layer_offset + i * head.layer_bytes, tensors))
+        net.check_whole()
+        check.check_metadata(meta, net.input, net.classes)
         return net
 
-    @staticmethod
-    def _read_tensor(data: bytes, at: int) -> Tensor:
-        code, rank, _, _, d0, d1, d2, d3, offset, size, _ = TENSOR.unpack_from(data, at)
-        dims, dtype = (d0, d1, d2, d3)[:rank], DTYPE_NAMES[code]
-        body = data[offset:offset + size]
-        if dtype == "bits":
-            return Tensor(dtype, unpack_bits(np.frombuffer(body, "<u8").reshape(dims[0], -1), dims[1]))
-        return Tensor(dtype, np.frombuffer(body, NUMPY[dtype]).reshape(dims))
-
-    def _read_layer(self, data: bytes, at: int, tensors: list[Tensor]) -> None:
+    def _read_layer(self, data: bytes, at: int, tensors: list[Tensor]) -> Layer:
         f = LAYER.unpack_from(data, at)
-        op, dtype, pad_mode = OP_NAMES[f[0]], DTYPE_NAMES[f[1]], PAD_NAMES[f[2]]
-        out = Value(len(self.values), f[15], f[16], f[17], dtype)
-        layer = Layer(op, [i for i in f[18:18 + f[11]]], out, [tensors[i] for i in f[26:30] if i != NONE], (f[3], f[4]), (f[5], f[6]),
-                      (f[7], f[8], f[9], f[10]), pad_mode, f[14], f[12], f[30], f[31], f[32], f[34].rstrip(b"\0").decode())
-        self.layers.append(layer)
-        self.values.append(out)
+        name_bytes, inputs, ids = f[34].rstrip(b"\0"), f[18:26], f[26:30]
+        where = f"layer {len(self.layers)}"
+        if f[0] not in OP_NAMES or f[1] not in VALUE_TYPES or f[2] not in PAD_NAMES:
+            raise FormatError(f"{where}: operation {f[0]}, type {f[1]} or padding {f[2]} is not known to this reader")
+        try:
+            name = name_bytes.decode("utf-8")
+        except UnicodeDecodeError:
+            raise FormatError(f"{where}: its name is not UTF-8") from None
+        if len(name_bytes) > 31 or any(ord(c) < 0x20 or ord(c) == 0x7f for c in name):
+            raise FormatError(f"{where}: its name has more than 31 bytes or a control character")
+        if f[13] or f[33]:
+            raise FormatError(f"{where}: a reserved field is not 0; a newer reader may know it")
+        if not 1 <= f[11] <= 8 or any(i != NONE for i in inputs[f[11]:]):
+            raise FormatError(f"{where}: {f[11]} inputs do not fit the list {list(inputs)}")
+        used = [i for i in ids if i != NONE]
+        if any(i >= len(tensors) for i in used) or list(ids[:len(used)]) != used:
+            raise FormatError(f"{where}: tensors {list(ids)}, there are {len(tensors)}")
+        out = Value(len(self.values), f[15], f[16], f[17], VALUE_TYPES[f[1]])
+        return Layer(OP_NAMES[f[0]], list(inputs[:f[11]]), out, [tensors[i] for i in used], (f[3], f[4]), (f[5], f[6]), (f[7], f[8], f[9], f[10]), PAD_NAMES[f[2]],
+                     f[14], f[12], f[30], f[31], f[32], name)
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+VALUE_TYPES = {code: name for code, name in DTYPE_NAMES.items() if name != "int64"}
+
+
+@dataclasses.dataclass
+class _Header:
+    """What the reader needs of the header; everything in it has been checked."""
+
+    meta_offset: int
+    meta_bytes: int
+    layer_offset: int
+    layer_count: int
+    layer_bytes: int
+    tensor_offset: int
+    tensor_count: int
+    tensor_bytes: int
+    data_offset: int
+    data_bytes: int
+    shape: tuple[int, int, int]
+    dtype: str
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key appears twice")
+    return dict(pairs)
+
+
+def _check_digest(data: bytes, digest: bytes) -> None:
+    at = HEADER.size - 32
+    if hashlib.sha256(data[:at] + bytes(32) + data[HEADER.size:]).digest() != digest:
+        raise FormatError("SHA-256 does not match: the file is damaged")
+
+
+def _check_regions(head: _Header, header_bytes: int, file_bytes: int) -> None:
+    regions = {"header": (0, header_bytes), "metadata": (head.meta_offset, head.meta_bytes), "layer table": (head.layer_offset, head.layer_count * head.layer_bytes),
+               "tensor table": (head.tensor_offset, head.tensor_count * head.tensor_bytes), "data": (head.data_offset, head.data_bytes)}
+    for name, (offset, size) in regions.items():
+        if offset + size > file_bytes:
+            raise FormatError(f"{name}: {size} bytes at {offset} do not lie within the file")
+    taken = sorted((offset, offset + size, name) for name, (offset, size) in regions.items() if size)
+    for (_, end, first), (start, _, second) in zip(taken, taken[1:]):
+        if start < end:
+            raise FormatError(f"{first} and {second} overlap")
+
+
+def _read_header(data: bytes) -> _Header:
+    if len(data) < HEADER.size or data[:8] != MAGIC:
+        raise FormatError("not an .xnor file")
+    if len(data) > FILE_BYTES_MAX:
+        raise FormatError(f"{len(data)} bytes; 2^30 at most")
+    (_, major, _, header_bytes, file_bytes, meta_offset, meta_bytes, layer_offset, layer_count, layer_bytes, tensor_offset, tensor_count, tensor_bytes, data_offset,
+     data_bytes, h, w, c, dtype, reserved, digest) = HEADER.unpack_from(data)
+    if major != 1:
+        raise FormatError(f"format version {major}; this reader knows 1")
+    if file_bytes != len(data):
+        raise FormatError(f"{len(data)} bytes, the header says {file_bytes}")
+    _check_digest(data, digest)
+    rules = {"header_bytes": 160 <= header_bytes <= 4096 and header_bytes % 8 == 0, "meta_bytes": 2 <= meta_bytes <= META_BYTES_MAX,
+             "layer_offset": layer_offset % 8 == 0, "layer_count": 1 <= layer_count <= LAYERS_MAX,
+             "layer_record_bytes": LAYER.size <= layer_bytes <= 1024 and layer_bytes % 8 == 0, "tensor_offset": tensor_offset % 8 == 0,
+             "tensor_count": tensor_count <= TENSORS_MAX, "tensor_record_bytes": TENSOR.size <= tensor_bytes <= 1024 and tensor_bytes % 8 == 0,
+             "data_offset": data_offset % ALIGN == 0, "input_dtype": DTYPE_NAMES.get(dtype) in ("uint8", "int8"), "reserved": not any(reserved)}
+    for name, holds in rules.items():
+        if not holds:
+            raise FormatError(f"header: {name} breaks its rule")
+    head = _Header(meta_offset, meta_bytes, layer_offset, layer_count, layer_bytes, tensor_offset, tensor_count, tensor_bytes, data_offset, data_bytes, (h, w, c),
+                   DTYPE_NAMES[dtype])
+    _check_regions(head, header_bytes, file_bytes)
+    return head
+
+
+def _read_tensor(data: bytes, head: _Header, index: int, after: int) -> tuple[Tensor, int]:
+    """Tensor `index`, which must begin at `after` or behind, and where it ends."""
+    code, rank, reserved0, reserved1, *dims4, offset, size, reserved2 = TENSOR.unpack_from(data, head.tensor_offset + index * head.tensor_bytes)
+    where = f"tensor {index}"
+    if code not in DTYPE_NAMES:
+        raise FormatError(f"{where}: type {code} is not known to this reader")
+    if reserved0 or reserved1 or reserved2:
+        raise FormatError(f"{where}: a reserved field is not 0; a newer reader may know it")
+    dtype, dims = DTYPE_NAMES[code], tuple(dims4[:rank])
+    if not 1 <= rank <= 4 or (dtype == "bits" and rank != 2) or min(dims) < 1 or any(n != 1 for n in dims4[rank:]):
+        raise FormatError(f"{where}: {dtype} of rank {rank} with dimensions {dims4}")
+    wanted = dims[0] * -(-dims[1] // 64) * 8 if dtype == "bits" else math.prod(dims) * np.dtype(NUMPY[dtype]).itemsize
+    if size != wanted:
+        raise FormatError(f"{where}: {size} bytes, {dtype} {dims} needs {wanted}")
+    if offset % ALIGN or offset < after or offset + size > head.data_offset + head.data_bytes:
+        raise FormatError(f"{where}: {size} bytes at {offset} are not aligned, not in order, or not in the data")
+    body = data[offset:offset + size]
+    if dtype != "bits":
+        return Tensor(dtype, np.frombuffer(body, NUMPY[dtype]).reshape(dims)), offset + size
+    words = np.frombuffer(body, "<u8").reshape(dims[0], -1)
+    if dims[1] % 64 and (words[:, -1] >> np.uint64(dims[1] % 64)).any():
+        raise FormatError(f"{where}: bits that no element uses are not 0")
+    return Tensor(dtype, unpack_bits(words, dims[1])), offset + size
