@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ pytestmark = pytest.mark.skipif(not XNORCTL.exists(), reason=f"{XNORCTL} is not 
 
 sys.path[:0] = [str(ROOT / "train"), str(ROOT / "train/tests")]
 
-from small import every_op  # noqa: E402
+from small import every_op, resealed  # noqa: E402
 from xnortrain import interpret, verify  # noqa: E402
+from xnortrain.xnorfile import HEADER, FormatError, Network  # noqa: E402
 
 
 def run_verify(path: Path, images: int = IMAGES) -> str:
@@ -69,3 +71,39 @@ def test_a_level_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for level in verify.cpu_levels()[1]:
         with pytest.raises(ValueError, match="does not run that level"):
             verify.run_c(XNORCTL, tmp_path / "net.xnor", images, f"cpu:{level}", 5)
+
+
+def mutations(data: bytes, count: int, random: np.random.Generator) -> list[tuple[str, bytes]]:
+    """Files with one or two fields of header, metadata or tables changed and the digest made to fit."""
+    fields = HEADER.unpack_from(data)
+    tables, end = fields[7], fields[13]
+    found = []
+    for _ in range(count):
+        changed, told = bytearray(data), []
+        for _ in range(random.integers(1, 3)):
+            at = int(random.integers(tables if random.random() < 0.7 else 0, end))
+            value = int(random.choice([changed[at] ^ (1 << int(random.integers(0, 8))), 0, 1, 2, 255, int(random.integers(0, 256))]))
+            changed[at] = value
+            told.append(f"byte {at} = {value}")
+        found.append((", ".join(told), resealed(bytes(changed))))
+    return found
+
+
+def test_python_and_c_accept_the_same_files(tmp_path: Path) -> None:
+    """Two readers of one specification: what one refuses, the other refuses."""
+    seed = int(os.environ.get("XN_SEED") or time.time())
+    print(f"XN_SEED={seed}")
+    random = np.random.default_rng(seed)
+    both = {True: 0, False: 0}
+    for what, data in mutations(every_op().to_bytes(), 500, random):
+        (tmp_path / "net.xnor").write_bytes(data)
+        try:
+            Network.from_bytes(data)
+            python = "accepted"
+        except FormatError as error:
+            python = str(error)
+        done = subprocess.run([XNORCTL, "inspect", tmp_path / "net.xnor"], capture_output=True, text=True, timeout=60)
+        accepted = done.returncode == 0
+        assert accepted == (python == "accepted"), f"XN_SEED={seed}, {what}: C {done.stderr.strip() or 'accepted'}; Python {python}"
+        both[accepted] += 1
+    assert min(both.values()) > 30, both

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
-from xnortrain.xnorfile import Network
+from xnortrain.xnorfile import HEADER, Network
 
 
 def signs(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -45,3 +46,9 @@ def nearest_mean(images: np.ndarray, labels: np.ndarray, classes: int, metadata:
     net.logits(z, bias=-np.round((weights * (means + means.mean(axis=0)) / 2).sum(axis=1)), scale=1e-5)
     net.metadata = metadata
     return net
+
+
+def resealed(data: bytes) -> bytes:
+    """The bytes with the SHA-256 that fits them: damage that only the rules find."""
+    at = HEADER.size - 32
+    return data[:at] + hashlib.sha256(data[:at] + bytes(32) + data[HEADER.size:]).digest() + data[HEADER.size:]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import subprocess
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import every_op, signs
+from small import every_op, resealed, signs
 from xnortrain import interpret, oracle
 from xnortrain.xnorfile import HEADER, OPS, FormatError, Layer, Network, pack_bits, unpack_bits
 
@@ -23,12 +22,6 @@ def same_layer(a: Layer, b: Layer) -> bool:
     plain = [{**dataclasses.asdict(layer), "tensors": None, "scale": np.float32(layer.scale), "offset": np.float32(layer.offset)} for layer in (a, b)]
     return plain[0] == plain[1] and len(a.tensors) == len(b.tensors) and all(
         s.dtype == t.dtype and np.array_equal(s.array.reshape(-1), t.array.reshape(-1)) for s, t in zip(a.tensors, b.tensors))
-
-
-def resealed(data: bytes) -> bytes:
-    """The bytes with the SHA-256 that fits them: damage that only the rules find."""
-    at = HEADER.size - 32
-    return data[:at] + hashlib.sha256(data[:at] + bytes(32) + data[HEADER.size:]).digest() + data[HEADER.size:]
 
 
 def test_every_operation_is_written_and_read(tmp_path: Path) -> None:
