@@ -3,10 +3,11 @@
 #include "daemon/http/internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/clock.h"
-#include "daemon/http/status.h"
 
 static void add_number(struct MHD_Response *response, const char *header, uint64_t value)
 {
@@ -21,7 +22,8 @@ static void add_headers(const struct xn_http *http, struct MHD_Response *respons
     MHD_add_response_header(response, MHD_HTTP_HEADER_SERVER, "xnord/" XN_VERSION);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
                             answer->content_type ? answer->content_type : "application/json");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    if (answer->no_store)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (answer->retry_after_s)
         add_number(response, MHD_HTTP_HEADER_RETRY_AFTER, answer->retry_after_s);
     if (answer->allow)
@@ -30,24 +32,41 @@ static void add_headers(const struct xn_http *http, struct MHD_Response *respons
         MHD_add_response_header(response, "X-Request-Id", answer->request_id);
     if (answer->header_bytes)
         add_number(response, "Inference-Header-Content-Length", (uint64_t)answer->header_bytes);
-    if (answer->close || atomic_load_explicit(&http->quiesced, memory_order_relaxed))
+    if (atomic_load_explicit(&http->quiesced, memory_order_relaxed))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
 enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                uint64_t start_ns, const struct xn_answer *answer, const void *body, size_t bytes,
-                               bool owned)
+                               enum xn_body_life life)
 {
-    /* MHD takes the body as not const; it only reads it. */
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        bytes, (void *)(uintptr_t)body, owned ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_MUST_COPY);
-    if (!response)
+    static const enum MHD_ResponseMemoryMode modes[] = {[XN_BODY_COPY] = MHD_RESPMEM_MUST_COPY,
+                                                        [XN_BODY_OWNED] = MHD_RESPMEM_MUST_FREE,
+                                                        [XN_BODY_STAYS] = MHD_RESPMEM_PERSISTENT};
+    void *data = (void *)(uintptr_t)body; /* MHD takes it as not const; it only reads it */
+    struct MHD_Response *response = MHD_create_response_from_buffer(bytes, data, modes[life]);
+
+    if (!response) {
+        if (life == XN_BODY_OWNED)
+            free(data);
         return MHD_NO;
+    }
     add_headers(http, response, answer);
     enum MHD_Result r = MHD_queue_response(connection, answer->code, response);
     MHD_destroy_response(response);
     xn_metrics_http(http->next.metrics, route, answer->code, xn_clock_now_ns() - start_ns);
     return r;
+}
+
+/* ---- errors ------------------------------------------------------------------------------------------------------- */
+
+#define ERROR_BODY_BYTES (XN_ERROR_TEXT_BYTES * 6 + 32) /* each byte may become \u00XX */
+
+static void write_error(struct xn_text *text, const char *what)
+{
+    xn_text_put(text, "{\"error\":");
+    xn_text_string(text, what[0] ? what : "no reason was given");
+    xn_text_put(text, "}\n");
 }
 
 enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
@@ -57,13 +76,41 @@ enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection
     struct xn_status status = xn_status_of(error_code);
     struct xn_answer answer = {
         .code = status.code, .retry_after_s = status.retry_after_s, .allow = allow, .request_id = request_id};
-    char body[XN_ERROR_TEXT_BYTES * 6 + 32]; /* each byte may become \u00XX */
+    char body[ERROR_BODY_BYTES];
     struct xn_text text;
 
     xn_text_init(&text, body, sizeof(body));
-    xn_text_put(&text, "{\"error\":");
-    xn_text_string(&text, error->text[0] ? error->text : "no reason was given");
-    xn_text_put(&text, "}\n");
+    write_error(&text, error->text);
     xn_metrics_reject(http->next.metrics, status.reject);
-    return xn_http_answer(http, connection, route, start_ns, &answer, text.data, text.bytes, false);
+    return xn_http_answer(http, connection, route, start_ns, &answer, text.data, text.bytes, XN_BODY_COPY);
+}
+
+bool xn_http_send_error(int fd, const struct xn_status *status, const char *text)
+{
+    char body[ERROR_BODY_BYTES], message[ERROR_BODY_BYTES + 512];
+    struct xn_text to;
+
+    xn_text_init(&to, body, sizeof(body));
+    write_error(&to, text);
+    int n = snprintf(message, sizeof(message),
+                     "HTTP/1.1 %u %s\r\nServer: xnord/" XN_VERSION "\r\nContent-Type: application/json\r\n"
+                     "Connection: close\r\nContent-Length: %zu\r\n",
+                     status->code, MHD_get_reason_phrase_for(status->code), to.bytes);
+    if (status->retry_after_s)
+        n += snprintf(message + n, sizeof(message) - (size_t)n, "Retry-After: %u\r\n", status->retry_after_s);
+    n += snprintf(message + n, sizeof(message) - (size_t)n, "\r\n%.*s", (int)to.bytes, to.data);
+    return send(fd, message, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n;
+}
+
+void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_route route, uint64_t start_ns,
+                        int error_code, const struct xn_error *error)
+{
+    struct xn_status status = xn_status_of(error_code);
+
+    xn_metrics_reject(http->next.metrics, status.reject);
+    xn_metrics_http(http->next.metrics, route, status.code, xn_clock_now_ns() - start_ns);
+    if (!link || !xn_link_enter(link, XN_PHASE_SEND, xn_clock_now_ns()))
+        return;
+    link->linger = true;
+    (void)xn_http_send_error(link->fd, &status, error->text);
 }

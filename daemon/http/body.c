@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <nettle/base64.h>
 
@@ -13,18 +16,37 @@
 #include "daemon/http/multipart.h"
 #include "daemon/image/image.h"
 
-/* Deeper nesting than a batch of [h][w][c] is no tensor of ours. */
-#define NESTING_MAX 5
+#define NESTING_MAX 8 /* [n][h][w][c], with room for some dimensions of 1 */
 
 int xn_body_init_items(struct xn_request *request, size_t n, struct xn_error *error)
 {
     int r = n > UINT32_MAX ? -E2BIG : xn_request_items_init(request, (uint32_t)n);
 
     if (r == -E2BIG)
-        return xn_error_set(error, r, "%zu images in one request are more than limits.images_per_request allows", n);
+        return xn_error_set(
+            error, r, "%zu images in one request are more than limits.images_per_request, or a buffer, allows", n);
     if (r < 0)
         return xn_error_set(error, -EAGAIN, "no buffer is free for %zu tensors; try again later", n);
     return 0;
+}
+
+/* Pictures that are known, and not decoded here: told by name, and with another status than a tensor of the wrong size. */
+static const char *foreign_picture(const uint8_t *data, size_t bytes)
+{
+    static const struct {
+        const char *name;
+        size_t at, n;
+        const char *magic;
+    } formats[] = {
+        {"GIF", 0, 4, "GIF8"},          {"WebP", 8, 4, "WEBP"},      {"TIFF", 0, 4, "II*\0"}, {"TIFF", 0, 4, "MM\0*"},
+        {"HEIF or AVIF", 4, 4, "ftyp"}, {"JPEG 2000", 4, 4, "jP  "}, {"BMP", 0, 2, "BM"},
+    };
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(formats); i++) {
+        if (bytes >= formats[i].at + formats[i].n && memcmp(data + formats[i].at, formats[i].magic, formats[i].n) == 0)
+            return formats[i].name;
+    }
+    return NULL;
 }
 
 int xn_body_set_item(struct xn_request *request, uint32_t i, const void *data, size_t bytes, struct xn_error *error)
@@ -41,17 +63,20 @@ int xn_body_set_item(struct xn_request *request, uint32_t i, const void *data, s
         item->encoded_bytes = bytes;
         return 0;
     }
-    if (bytes != network->input_bytes)
-        return xn_error_set(
-            error, bytes == 0 ? -EINVAL : -EMEDIUMTYPE,
-            "%zu bytes are neither a JPEG nor a PNG, nor a tensor of model %s: [%u][%u][%u] %s, %zu bytes", bytes,
-            request->model->name, spec->h, spec->w, spec->channels, xn_dtype_name(spec->dtype), network->input_bytes);
-    /* The accelerator reads it in place; it is not written. */
-    item->input = (void *)(uintptr_t)data;
-    return 0;
+    if (bytes == network->input_bytes) {
+        item->input = (void *)(uintptr_t)data; /* the accelerator reads it in place; it is not written */
+        return 0;
+    }
+    const char *format = foreign_picture(data, bytes);
+    if (format)
+        return xn_error_set(error, -EMEDIUMTYPE, "%s pictures are not supported; send JPEG or PNG", format);
+    return xn_error_set(error, -EINVAL,
+                        "%zu bytes are neither a JPEG nor a PNG, nor a tensor of model %s: [%u][%u][%u] %s, %zu bytes",
+                        bytes, request->model->name, spec->h, spec->w, spec->channels, xn_dtype_name(spec->dtype),
+                        network->input_bytes);
 }
 
-int xn_body_parse_plain(struct xn_request *request, struct xn_error *error)
+int xn_body_parse_plain(struct xn_request *request, const char *content_type, struct xn_error *error)
 {
     const uint8_t *data = request->body.data;
     size_t tensor_bytes = request->model->network->input_bytes;
@@ -64,10 +89,14 @@ int xn_body_parse_plain(struct xn_request *request, struct xn_error *error)
         return xn_error_set(error, -EINVAL,
                             "the body is empty; send a JPEG, a PNG, a tensor, multipart/form-data or JSON");
     int r = xn_body_init_items(request, n, error);
-    for (size_t i = 0; r >= 0 && i < n; i++)
-        r = xn_body_set_item(request, (uint32_t)i, data + i * tensor_bytes, n > 1 ? tensor_bytes : request->body_bytes,
-                             error);
-    return r;
+    for (size_t i = 0; r >= 0 && i < n; i++) {
+        if (n > 1) /* tensors in a row: a later one may well begin like a JPEG */
+            request->items[i].input = (void *)(uintptr_t)(data + i * tensor_bytes);
+        else
+            r = xn_body_set_item(request, 0, data, request->body_bytes, error);
+    }
+    /* What was sent as a picture and is none: another medium than we take, rather than a tensor of the wrong size. */
+    return r == -EINVAL && content_type && strncasecmp(content_type, "image/", 6) == 0 ? -EMEDIUMTYPE : r;
 }
 
 int xn_body_parse_multipart(struct xn_request *request, const char *content_type, struct xn_error *error)
@@ -100,11 +129,42 @@ int xn_body_parse_multipart(struct xn_request *request, const char *content_type
 
 /* ---- JSON --------------------------------------------------------------------------------------------------------- */
 
+/* Memory left to the tree that this thread is parsing; what is freed on the way is not given back to it. */
+static _Thread_local struct {
+    bool on, exhausted;
+    size_t left;
+} tree_limit;
+
+static void *tree_malloc(size_t bytes)
+{
+    if (tree_limit.on) {
+        if (bytes > tree_limit.left) {
+            tree_limit.exhausted = true;
+            return NULL;
+        }
+        tree_limit.left -= bytes;
+    }
+    return malloc(bytes);
+}
+
+void xn_body_init(void)
+{
+    json_set_alloc_funcs(tree_malloc, free);
+}
+
 int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error)
 {
     json_error_t where;
-    json_t *root = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &where);
 
+    tree_limit.on = true;
+    tree_limit.exhausted = false;
+    tree_limit.left = XN_JSON_TREE_BYTES_MAX;
+    json_t *root = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &where);
+    tree_limit.on = false;
+    if (!root && tree_limit.exhausted)
+        return xn_error_set(error, -E2BIG,
+                            "the JSON needs more than %" PRIu64 " MiB to be read; send fewer images, or binary tensors",
+                            XN_JSON_TREE_BYTES_MAX >> 20);
     if (!root)
         return xn_error_set(error, -EINVAL, "JSON, line %d, column %d: %s", where.line, where.column, where.text);
     if (!json_is_object(root)) {
@@ -128,40 +188,88 @@ static int put_number(const json_t *value, const struct xn_input_spec *spec, con
     return 0;
 }
 
-/* Depth first over nested arrays with an explicit stack: the elements in row-major order. */
-int xn_body_numbers(const json_t *array, const struct xn_input_spec *spec, const char *what, void *ret, size_t count,
-                    struct xn_error *error)
-{
-    struct {
-        const json_t *array;
-        size_t next;
-    } stack[NESTING_MAX] = {{array, 0}};
-    size_t depth = 1, n = 0;
-    uint8_t *out = ret;
+/* The sizes that a nested array has at each level, taken from its first elements. */
+struct shape {
+    size_t rank, size[NESTING_MAX];
+};
 
+static int find_shape(const json_t *array, const char *what, struct shape *ret, struct xn_error *error)
+{
+    ret->rank = 0;
     if (!json_is_array(array))
         return xn_error_set(error, -EINVAL, "%s: must be an array of numbers", what);
-    while (depth > 0) {
-        const json_t *value = json_array_get(stack[depth - 1].array, stack[depth - 1].next++);
+    for (; json_is_array(array); array = json_array_get(array, 0)) {
+        if (ret->rank == NESTING_MAX)
+            return xn_error_set(error, -EINVAL, "%s: nested deeper than %d", what, NESTING_MAX);
+        ret->size[ret->rank++] = json_array_size(array);
+    }
+    return 0;
+}
+
+/* Flat, or [n][h][w][c] but for dimensions of 1. */
+static bool shape_fits(const struct shape *shape, const struct xn_input_spec *spec, uint32_t n, size_t count)
+{
+    const size_t want[] = {n, spec->h, spec->w, spec->channels};
+    size_t k = 0;
+
+    if (shape->rank == 1)
+        return shape->size[0] == count;
+    for (size_t i = 0; i < shape->rank; i++) {
+        if (shape->size[i] == 1)
+            continue;
+        while (k < XN_ARRAY_LEN(want) && want[k] == 1)
+            k++;
+        if (k == XN_ARRAY_LEN(want) || want[k++] != shape->size[i])
+            return false;
+    }
+    while (k < XN_ARRAY_LEN(want) && want[k] == 1)
+        k++;
+    return k == XN_ARRAY_LEN(want);
+}
+
+static int shape_error(const struct shape *shape, const struct xn_input_spec *spec, uint32_t n, size_t count,
+                       const char *what, struct xn_error *error)
+{
+    char text[NESTING_MAX * 22 + 1] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < shape->rank; i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "[%zu]", shape->size[i]);
+    return xn_error_set(error, -EINVAL, "%s: has shape %s; must be flat [%zu], or [%u][%u][%u][%u]", what, text, count,
+                        n, spec->h, spec->w, spec->channels);
+}
+
+/* Depth first over nested arrays with an explicit stack: the elements in row-major order. Every level is as long as its first array, so the
+ * count needs no further check. */
+int xn_body_numbers(struct xn_request *request, const json_t *array, uint32_t first, uint32_t n, const char *what,
+                    struct xn_error *error)
+{
+    const struct xn_network *network = request->model->network;
+    const struct xn_input_spec *spec = &network->input;
+    size_t one = network->input_bytes, count, at = 0, depth = 1, next[NESTING_MAX] = {0};
+    const json_t *arrays[NESTING_MAX] = {array};
+    struct shape shape;
+
+    int r = find_shape(array, what, &shape, error);
+    if (r >= 0 && (!xn_mul_size(one, n, &count) || !shape_fits(&shape, spec, n, count)))
+        r = shape_error(&shape, spec, n, one * n, what, error);
+    while (r >= 0 && depth > 0) {
+        const json_t *value = json_array_get(arrays[depth - 1], next[depth - 1]++);
         if (!value) {
             depth--;
-        } else if (json_is_array(value)) {
-            if (depth == NESTING_MAX)
-                return xn_error_set(error, -EINVAL, "%s: nested deeper than %d", what, NESTING_MAX);
-            stack[depth].array = value;
-            stack[depth++].next = 0;
+        } else if (depth < shape.rank) {
+            if (json_array_size(value) != shape.size[depth])
+                return xn_error_set(error, -EINVAL, "%s: not rectangular: at element %zu, an array of %zu is expected",
+                                    what, at, shape.size[depth]);
+            arrays[depth] = value;
+            next[depth++] = 0;
         } else {
-            if (n == count)
-                return xn_error_set(error, -EINVAL, "%s: more than the %zu elements that the model takes", what, count);
-            int r = put_number(value, spec, what, n, &out[n], error);
-            if (r < 0)
-                return r;
-            n++;
+            uint8_t *input = request->items[first + at / one].input;
+            r = put_number(value, spec, what, at, &input[at % one], error);
+            at++;
         }
     }
-    if (n != count)
-        return xn_error_set(error, -EINVAL, "%s: %zu elements, the model takes %zu", what, n, count);
-    return 0;
+    return r;
 }
 
 /* Decoded pictures lie where their base64 text came from: it is longer, and has been copied by the JSON parser. */
@@ -184,28 +292,30 @@ static int put_base64(struct xn_request *request, uint32_t i, const json_t *valu
     return r < 0 ? xn_error_prefix(error, r, "image %u", i) : 0;
 }
 
-static int put_images(struct xn_request *request, const json_t *array, struct xn_error *error)
+/* Element i of "images" or "tensors", or the one "image" or "tensor". */
+static const json_t *element(const json_t *content, bool one, size_t i)
+{
+    return one ? content : json_array_get(content, i);
+}
+
+static int put_images(struct xn_request *request, const json_t *content, bool one, struct xn_error *error)
 {
     uint8_t *at = request->body.data;
-    size_t n = json_array_size(array);
+    int r = 0;
 
-    int r = xn_body_init_items(request, n, error);
-    for (uint32_t i = 0; r >= 0 && i < n; i++)
-        r = put_base64(request, i, json_array_get(array, i), &at, error);
+    for (uint32_t i = 0; r >= 0 && i < request->n_items; i++)
+        r = put_base64(request, i, element(content, one, i), &at, error);
     return r;
 }
 
-static int put_tensors(struct xn_request *request, const json_t *array, struct xn_error *error)
+static int put_tensors(struct xn_request *request, const json_t *content, bool one, struct xn_error *error)
 {
-    const struct xn_network *network = request->model->network;
-    size_t n = json_array_size(array);
     char what[32];
+    int r = 0;
 
-    int r = xn_body_init_items(request, n, error);
-    for (uint32_t i = 0; r >= 0 && i < n; i++) {
+    for (uint32_t i = 0; r >= 0 && i < request->n_items; i++) {
         snprintf(what, sizeof(what), "tensor %u", i);
-        r = xn_body_numbers(json_array_get(array, i), &network->input, what, request->items[i].input,
-                            network->input_bytes, error);
+        r = xn_body_numbers(request, element(content, one, i), i, 1, what, error);
     }
     return r;
 }
@@ -260,15 +370,15 @@ static int parse_json_object(struct xn_request *request, json_t *root, struct xn
 
     if (r < 0)
         return r;
-    json_t *content = json_object_get(root, kind);
+    const json_t *content = json_object_get(root, kind);
     bool one = kind[strlen(kind) - 1] != 's';
-    json_t *array = one ? json_pack("[O]", content) : json_incref(content);
-    if (!json_is_array(array) || json_array_size(array) == 0)
-        r = xn_error_set(error, -EINVAL, "\"%s\" must be an array that is not empty", kind);
-    else
-        r = kind[0] == 'i' ? put_images(request, array, error) : put_tensors(request, array, error);
-    json_decref(array);
-    return r;
+    size_t n = one ? 1 : json_array_size(content);
+    if (n == 0)
+        return xn_error_set(error, -EINVAL, "\"%s\" must be an array that is not empty", kind);
+    r = xn_body_init_items(request, n, error);
+    if (r < 0)
+        return r;
+    return kind[0] == 'i' ? put_images(request, content, one, error) : put_tensors(request, content, one, error);
 }
 
 int xn_body_parse_json(struct xn_request *request, struct xn_ask *ask, struct xn_error *error)

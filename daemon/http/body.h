@@ -11,6 +11,8 @@
 #define XN_TOP_K_MAX      1000u
 #define XN_TIMEOUT_MS_MAX 600000u
 #define XN_ID_BYTES_MAX   128u /**< request id, with NUL */
+/** Memory that the tree of one JSON body may take: a body of 4 MiB of "[],[],..." would otherwise become 200 MiB. */
+#define XN_JSON_TREE_BYTES_MAX (UINT64_C(64) << 20)
 
 /** What a request asks for besides its images. */
 struct xn_ask {
@@ -26,8 +28,12 @@ struct xn_ask {
     } outputs[2];
 };
 
-/** POST /infer with a body that is neither JSON nor multipart: one JPEG or PNG, or one or more raw tensors. */
-XN_MUST_CHECK int xn_body_parse_plain(struct xn_request *request, struct xn_error *error);
+/** Once, before any other function here: lets the limit on JSON trees work. Threads: none but the caller may use jansson yet. */
+void xn_body_init(void);
+
+/** POST /infer with a body that is neither JSON nor multipart: one JPEG or PNG, or one or more raw tensors. `content_type` (may be NULL) decides only
+ *  which error something else gets. */
+XN_MUST_CHECK int xn_body_parse_plain(struct xn_request *request, const char *content_type, struct xn_error *error);
 /** POST /infer, multipart/form-data: each part an image or a raw tensor. */
 XN_MUST_CHECK int xn_body_parse_multipart(struct xn_request *request, const char *content_type, struct xn_error *error);
 /** POST /infer, application/json: {"image"|"images"|"tensor"|"tensors": ..., "top_k", "timeout_ms"}. */
@@ -44,10 +50,11 @@ XN_MUST_CHECK int xn_body_set_item(struct xn_request *request, uint32_t i, const
                                    struct xn_error *error);
 /** xn_request_items_init with a text. */
 XN_MUST_CHECK int xn_body_init_items(struct xn_request *request, size_t n, struct xn_error *error);
-/** Parse `bytes` of JSON, an object, with limits on depth and duplicate keys. Owner: caller. */
+/** Parse `bytes` of JSON, an object, with limits on depth, memory and duplicate keys. Owner: caller. Errors: -EINVAL, -E2BIG (memory). */
 XN_MUST_CHECK int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error);
-/** Numbers of `array`, nested or flat, into `ret` (count elements of the input's dtype). `what` names it in errors. */
-XN_MUST_CHECK int xn_body_numbers(const json_t *array, const struct xn_input_spec *spec, const char *what, void *ret,
-                                  size_t count, struct xn_error *error);
+/** The numbers of `array` into the inputs of items `first` to `first + n - 1`. It is flat, or nested as [n][h][w][c], where dimensions of 1 may be left
+ *  out or put in. `what` names it in errors. */
+XN_MUST_CHECK int xn_body_numbers(struct xn_request *request, const json_t *array, uint32_t first, uint32_t n,
+                                  const char *what, struct xn_error *error);
 
 #endif

@@ -140,24 +140,6 @@ static int put_binary_pictures(struct xn_request *request, const struct tensor *
                                     (size_t)(end - at), t->n);
 }
 
-/* One flat or nested array holds all images; each takes its share. */
-static int put_json_tensor(struct xn_request *request, const struct tensor *t, struct xn_error *error)
-{
-    const struct xn_network *network = request->model->network;
-    size_t one = network->input_bytes, all;
-    /* Tensors of a request are contiguous but for the padding of each to a cache line. */
-    size_t stride = t->n > 1 ? (size_t)((uint8_t *)request->items[1].input - (uint8_t *)request->items[0].input) : one;
-
-    if (!xn_mul_size(one, t->n, &all))
-        return xn_error_set(error, -E2BIG, "inputs[0].shape: too large");
-    uint8_t *first = request->items[0].input;
-    int r = xn_body_numbers(t->data, &network->input, "inputs[0].data", first, all, error);
-    /* From the last to the first, so that none is overwritten before it has moved. */
-    for (size_t i = t->n; r >= 0 && stride != one && i-- > 1;)
-        memmove(first + i * stride, first + i * one, one);
-    return r;
-}
-
 static int put_contents(struct xn_request *request, const struct tensor *t, struct xn_error *error)
 {
     int r = xn_body_init_items(request, t->n, error);
@@ -169,7 +151,9 @@ static int put_contents(struct xn_request *request, const struct tensor *t, stru
                             "inputs[0]: BYTES with pictures need the binary tensor extension (binary_data_size)");
     if (t->bytes)
         return put_binary_pictures(request, t, error);
-    return t->binary ? put_binary_tensor(request, t, error) : put_json_tensor(request, t, error);
+    if (t->binary)
+        return put_binary_tensor(request, t, error);
+    return xn_body_numbers(request, t->data, 0, (uint32_t)t->n, "inputs[0].data", error);
 }
 
 /* ---- what is asked for -------------------------------------------------------------------------------------------- */
@@ -229,19 +213,19 @@ static int read_request(const json_t *root, struct xn_ask *ask, struct xn_error 
     if (timeout && (!json_is_integer(timeout) || json_integer_value(timeout) < 0 ||
                     json_integer_value(timeout) > (json_int_t)XN_TIMEOUT_MS_MAX * 1000))
         return xn_error_set(error, -EINVAL, "parameters.timeout: must be microseconds, 0 to %u000", XN_TIMEOUT_MS_MAX);
-    ask->timeout_ns = (uint64_t)json_integer_value(timeout) * XN_NS_PER_US;
+    if (json_integer_value(timeout) > 0)
+        ask->timeout_ns = (uint64_t)json_integer_value(timeout) * XN_NS_PER_US;
     return 0;
 }
 
-/* Inference-Header-Content-Length: 0. The whole body is the input, outputs are binary. */
+/* Inference-Header-Content-Length: 0. The whole body is the one input, a tensor or a picture; outputs are binary. */
 static int parse_raw(struct xn_request *request, struct xn_ask *ask, struct xn_error *error)
 {
-    const struct tensor t = {.n = 1, .binary = request->body.data, .binary_bytes = request->body_bytes};
-
     ask->outputs[0] = (struct xn_ask_output){.binary = true};
     ask->outputs[1] = (struct xn_ask_output){.accumulators = true, .binary = true};
     ask->n_outputs = 2;
-    return put_contents(request, &t, error);
+    int r = xn_body_init_items(request, 1, error);
+    return r < 0 ? r : xn_body_set_item(request, 0, request->body.data, request->body_bytes, error);
 }
 
 int xn_body_parse_v2(struct xn_request *request, int64_t header_bytes, struct xn_ask *ask, struct xn_error *error)

@@ -2,11 +2,11 @@
  * A POST that asks for inference, from its first header to its answer. Runs on the epoll thread of its connection; only request_done runs
  * elsewhere. See struct xn_call for the states.
  *
- * Everything that can be told from the headers is refused on the first callback, before MHD has read the body. Once a body is being
- * received MHD takes no answer until it is complete: what fails then is remembered, and the rest passed over, up to a limit at which the connection
- * is closed. */
+ * Everything that can be told from the headers is refused on the first callback, before MHD has read the body. Once a body is being received MHD takes
+ * no answer until it is complete; what fails then (only a body of unknown length can) is answered by hand, and the connection ends. */
 #include "daemon/http/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,13 +15,7 @@
 
 #include "common/clock.h"
 
-#define PASS_OVER_MAX (UINT64_C(64) << 20) /* bytes of a refused body that are read before the connection is closed */
-#define CHUNKED_FIRST 4096                 /* first buffer of a body of unknown length */
-
-static const char *header(struct MHD_Connection *connection, const char *name)
-{
-    return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
-}
+#define CHUNKED_FIRST 4096u /* first buffer of a body of unknown length */
 
 static const char *argument(struct MHD_Connection *connection, const char *name)
 {
@@ -43,9 +37,60 @@ static bool parse_u64(const char *text, uint64_t low, uint64_t high, uint64_t *r
     return true;
 }
 
-static bool is_json(const char *content_type)
+/* Does Content-Type name `type`, with or without parameters? */
+static bool is_type(const char *content_type, const char *type)
 {
-    return content_type && strncasecmp(content_type, "application/json", 16) == 0;
+    size_t n = strlen(type);
+
+    return content_type && strncasecmp(content_type, type, n) == 0 && strchr("; \t", content_type[n]);
+}
+
+/* ---- headers ------------------------------------------------------------------------------------------------------ */
+
+/* MHD calls this for each header: one pass instead of a look-up for each name. */
+static enum MHD_Result collect_header(void *user, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    static const struct {
+        const char *name;
+        size_t at;
+    } wanted[] = {{"Content-Type", offsetof(struct xn_headers, content_type)},
+                  {"Content-Length", offsetof(struct xn_headers, content_length)},
+                  {"Content-Encoding", offsetof(struct xn_headers, content_encoding)},
+                  {"Transfer-Encoding", offsetof(struct xn_headers, transfer_encoding)},
+                  {"X-Request-Id", offsetof(struct xn_headers, request_id)},
+                  {"Inference-Header-Content-Length", offsetof(struct xn_headers, header_length)}};
+    struct xn_headers *headers = user;
+
+    (void)kind;
+    for (size_t i = 0; i < XN_ARRAY_LEN(wanted); i++) {
+        if (strcasecmp(name, wanted[i].name) != 0)
+            continue;
+        const char **slot = (const char **)(void *)((char *)headers + wanted[i].at);
+        if (*slot && value && strcmp(*slot, value) != 0)
+            headers->repeated = true;
+        *slot = value;
+        break;
+    }
+    return MHD_YES;
+}
+
+/* Where two readers could disagree about the length of a body, one of them may be fooled; so nothing here is guessed. */
+static int read_headers(struct xn_call *call)
+{
+    struct xn_headers *h = &call->headers;
+
+    MHD_get_connection_values(call->connection, MHD_HEADER_KIND, collect_header, h);
+    if (h->repeated)
+        return xn_error_set(&call->error, -EINVAL, "a header that may come once came twice, with different values");
+    if (h->transfer_encoding && strcasecmp(h->transfer_encoding, "chunked") != 0)
+        return xn_error_set(&call->error, -EOPNOTSUPP, "Transfer-Encoding %.32s is not supported; send it chunked",
+                            h->transfer_encoding);
+    if (h->transfer_encoding && h->content_length)
+        return xn_error_set(&call->error, -EINVAL, "Content-Length and Transfer-Encoding in one request");
+    if (h->content_encoding && strcasecmp(h->content_encoding, "identity") != 0)
+        return xn_error_set(&call->error, -EOPNOTSUPP, "Content-Encoding %.32s is not supported; send the body plain",
+                            h->content_encoding);
+    return 0;
 }
 
 /* ---- begin -------------------------------------------------------------------------------------------------------- */
@@ -53,7 +98,7 @@ static bool is_json(const char *content_type)
 /* X-Request-Id is echoed where it is short and plain; anything else is ignored. */
 static void copy_request_id(struct xn_call *call)
 {
-    const char *id = header(call->connection, "X-Request-Id");
+    const char *id = call->headers.request_id;
     size_t n = id ? strlen(id) : 0;
 
     call->request_id[0] = '\0';
@@ -69,7 +114,7 @@ static void copy_request_id(struct xn_call *call)
 static int read_arguments(struct xn_call *call)
 {
     const char *top_k = argument(call->connection, "top_k"), *timeout = argument(call->connection, "timeout_ms");
-    const char *length = header(call->connection, "Inference-Header-Content-Length");
+    const char *length = call->headers.header_length;
     uint64_t value;
 
     call->ask.top_k = 1;
@@ -91,42 +136,37 @@ static int read_arguments(struct xn_call *call)
 }
 
 /* The body's limit: smaller where it has to become a tree of JSON. */
-static uint64_t body_limit(const struct xn_call *call)
+static int set_limit(struct xn_call *call)
 {
     const struct xn_config *config = call->http->config;
-    bool json =
-        call->route == XN_ROUTE_V2_INFER ? call->header_bytes < 0 : is_json(header(call->connection, "Content-Type"));
+    bool v2 = call->route == XN_ROUTE_V2_INFER;
+    bool json = v2 ? call->header_bytes < 0 : is_type(call->headers.content_type, "application/json");
 
-    return json ? config->limits.json_bytes : config->limits.body_bytes;
+    call->limit_bytes = json ? config->limits.json_bytes : config->limits.body_bytes;
+    if (call->header_bytes > (int64_t)config->limits.json_bytes)
+        return xn_error_set(&call->error, -EFBIG,
+                            "Inference-Header-Content-Length: %" PRId64
+                            " bytes of JSON are larger than the limit of %" PRIu64 " (limits.json_bytes)",
+                            call->header_bytes, config->limits.json_bytes);
+    return 0;
 }
 
 static int take_body_buffer(struct xn_call *call)
 {
-    const char *length = header(call->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    uint64_t bytes = CHUNKED_FIRST, limit = body_limit(call);
+    const char *length = call->headers.content_length;
+    uint64_t bytes = XN_MIN(CHUNKED_FIRST, call->limit_bytes);
 
     /* MHD has checked the header's form; a number beyond 64 bits does not get here. */
     if (length && !parse_u64(length, 0, UINT64_MAX, &bytes))
         return xn_error_set(&call->error, -EINVAL, "Content-Length: not a number");
-    if (bytes > limit)
+    if (bytes > call->limit_bytes)
         return xn_error_set(&call->error, -EFBIG, "a body of %" PRIu64 " bytes is larger than the limit of %" PRIu64,
-                            bytes, limit);
+                            bytes, call->limit_bytes);
     int r = xn_request_buf_take(call->request, bytes > 0 ? bytes : 1, &call->request->body);
     if (r == -ENOBUFS)
         return xn_error_set(&call->error, -EAGAIN, "no buffer for a body of %" PRIu64 " bytes is free; try again later",
                             bytes);
     return r < 0 ? xn_error_set(&call->error, r, "a body of %" PRIu64 " bytes does not fit any buffer", bytes) : 0;
-}
-
-/* Content-Encoding is not understood: better refused by name than misread. */
-static int check_encoding(struct xn_call *call)
-{
-    const char *encoding = header(call->connection, MHD_HTTP_HEADER_CONTENT_ENCODING);
-
-    if (encoding && strcasecmp(encoding, "identity") != 0)
-        return xn_error_set(&call->error, -EOPNOTSUPP, "Content-Encoding %.32s is not supported; send the body plain",
-                            encoding);
-    return 0;
 }
 
 static int admit(struct xn_call *call, const char *model_name, const char *version)
@@ -163,17 +203,30 @@ static int admit(struct xn_call *call, const char *model_name, const char *versi
 
 static int begin(struct xn_call *call, const char *model_name, const char *version)
 {
-    int r = read_arguments(call);
+    int r = read_headers(call);
 
+    copy_request_id(call);
     if (r >= 0)
-        r = check_encoding(call);
+        r = read_arguments(call);
+    if (r >= 0)
+        r = set_limit(call);
     if (r >= 0)
         r = admit(call, model_name ? model_name : argument(call->connection, "model"), version);
     return r < 0 ? r : take_body_buffer(call);
 }
 
+/* Refused: MHD ends the connection after the answer, as it has not read the body. */
+static enum MHD_Result refuse(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
+                              struct xn_link *link, uint64_t start_ns, int code, const struct xn_error *error,
+                              const char *request_id)
+{
+    if (link)
+        link->linger = true;
+    return xn_http_answer_error(http, connection, route, start_ns, code, error, request_id, NULL);
+}
+
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
-                              const char *model_name, const char *version, void **ret_call)
+                              struct xn_link *link, const char *model_name, const char *version, void **ret_call)
 {
     uint64_t start_ns = xn_clock_now_ns();
     struct xn_call *call = xn_pool_take(http->calls);
@@ -181,29 +234,21 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
 
     if (!call) {
         xn_error_set(&error, -EAGAIN, "too many requests are under way; try again later");
-        return xn_http_answer_error(http, connection, route, start_ns, -EAGAIN, &error, NULL, NULL);
+        return refuse(http, connection, route, link, start_ns, -EAGAIN, &error, NULL);
     }
     memset(call, 0, sizeof(*call));
     call->http = http;
     call->connection = connection;
+    call->link = link;
     call->route = route;
-    copy_request_id(call);
     int r = begin(call, model_name, version);
     if (r < 0) {
-        enum MHD_Result queued =
-            xn_http_answer_error(http, connection, route, start_ns, r, &call->error, call->request_id, NULL);
+        enum MHD_Result queued = refuse(http, connection, route, link, start_ns, r, &call->error, call->request_id);
         xn_call_end(call);
         return queued;
     }
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    call->link = info ? info->socket_context : NULL;
-    if (call->link) {
-        atomic_store_explicit(&call->link->in_body, true, memory_order_relaxed);
-        atomic_store_explicit(&call->link->limit_ns, start_ns + http->config->http.body_timeout_s * XN_NS_PER_S,
-                              memory_order_relaxed);
-    }
     *ret_call = call;
-    return MHD_YES;
+    return xn_link_enter(link, XN_PHASE_BODY, start_ns) ? MHD_YES : MHD_NO;
 }
 
 void xn_call_end(struct xn_call *call)
@@ -212,22 +257,11 @@ void xn_call_end(struct xn_call *call)
 
     if (call->announced > 0)
         http->next.retract(http->next.user, call->request->model, call->announced);
-    if (call->link) {
-        uint64_t idle_ns = (http->config->http.idle_timeout_s + http->config->http.body_timeout_s) * XN_NS_PER_S;
-        atomic_store_explicit(&call->link->in_body, false, memory_order_relaxed);
-        atomic_store_explicit(&call->link->limit_ns, xn_clock_now_ns() + idle_ns, memory_order_relaxed);
-    }
     xn_request_unref(call->request);
     xn_pool_give(http->calls, call);
 }
 
 /* ---- receive ------------------------------------------------------------------------------------------------------ */
-
-static int fail(struct xn_call *call, int code)
-{
-    call->failure = code;
-    return code;
-}
 
 /* A body of unknown length has outgrown its buffer: move to the next size. */
 static int grow_body(struct xn_call *call, size_t need)
@@ -235,13 +269,12 @@ static int grow_body(struct xn_call *call, size_t need)
     struct xn_request *request = call->request;
     struct xn_buf old = request->body, larger;
 
-    if (need > body_limit(call))
-        return fail(call, xn_error_set(&call->error, -EFBIG, "the body is larger than the limit of %" PRIu64 " bytes",
-                                       body_limit(call)));
-    int r = xn_request_buf_take(request, XN_MIN(XN_MAX(need, 4 * old.capacity_bytes), body_limit(call)), &larger);
+    if (need > call->limit_bytes)
+        return xn_error_set(&call->error, -EFBIG, "the body is larger than the limit of %" PRIu64 " bytes",
+                            call->limit_bytes);
+    int r = xn_request_buf_take(request, XN_MIN(XN_MAX(need, 4 * old.capacity_bytes), call->limit_bytes), &larger);
     if (r < 0)
-        return fail(call, xn_error_set(&call->error, -EAGAIN,
-                                       "no buffer for a body of %zu bytes is free; try again later", need));
+        return xn_error_set(&call->error, -EAGAIN, "no buffer for a body of %zu bytes is free; try again later", need);
     memcpy(larger.data, old.data, request->body_bytes);
     request->body = larger;
     xn_request_buf_give(request, &old);
@@ -252,11 +285,12 @@ static enum MHD_Result receive(struct xn_call *call, const char *upload, size_t 
 {
     struct xn_request *request = call->request;
 
-    if (!call->failure && bytes > request->body.capacity_bytes - request->body_bytes)
-        (void)grow_body(call, request->body_bytes + bytes);
-    if (call->failure) {
-        call->passed_over += bytes;
-        return call->passed_over > PASS_OVER_MAX ? MHD_NO : MHD_YES;
+    if (bytes > request->body.capacity_bytes - request->body_bytes || bytes > call->limit_bytes - request->body_bytes) {
+        int r = grow_body(call, request->body_bytes + bytes);
+        if (r < 0) {
+            xn_http_answer_cut(call->http, call->link, call->route, request->start_ns, r, &call->error);
+            return MHD_NO;
+        }
     }
     memcpy(request->body.data + request->body_bytes, upload, bytes);
     request->body_bytes += bytes;
@@ -267,15 +301,15 @@ static enum MHD_Result receive(struct xn_call *call, const char *upload, size_t 
 
 static int parse_body(struct xn_call *call)
 {
-    const char *content_type = header(call->connection, MHD_HTTP_HEADER_CONTENT_TYPE);
+    const char *content_type = call->headers.content_type;
 
     if (call->route == XN_ROUTE_V2_INFER)
         return xn_body_parse_v2(call->request, call->header_bytes, &call->ask, &call->error);
-    if (is_json(content_type))
+    if (is_type(content_type, "application/json"))
         return xn_body_parse_json(call->request, &call->ask, &call->error);
-    if (content_type && strncasecmp(content_type, "multipart/form-data", 19) == 0)
+    if (is_type(content_type, "multipart/form-data"))
         return xn_body_parse_multipart(call->request, content_type, &call->error);
-    return xn_body_parse_plain(call->request, &call->error);
+    return xn_body_parse_plain(call->request, content_type, &call->error);
 }
 
 /* One item was admitted at the first header; the others, if there are more, now. */
@@ -307,8 +341,24 @@ static void request_done(struct xn_request *request)
 
 static enum MHD_Result answer_failure(struct xn_call *call, int code, const struct xn_error *error)
 {
+    (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
     return xn_http_answer_error(call->http, call->connection, call->route, call->request->start_ns, code, error,
                                 call->request_id, NULL);
+}
+
+/* An answer that no buffer can hold is refused before anything runs. */
+static int check_answer(struct xn_call *call)
+{
+    const struct xn_config *config = call->http->config;
+    size_t largest = XN_MAX(config->limits.body_bytes, config->limits.json_bytes), need = xn_results_capacity(call);
+
+    if (need <= largest)
+        return 0;
+    return xn_error_set(
+        &call->error, -E2BIG,
+        "the answer could take %zu bytes, more than limits.body_bytes = %zu allows; ask for fewer images, a "
+        "smaller top_k or binary outputs",
+        need, largest);
 }
 
 static enum MHD_Result start_work(struct xn_call *call)
@@ -317,14 +367,15 @@ static enum MHD_Result start_work(struct xn_call *call)
     struct xn_request *request = call->request;
 
     request->received_ns = xn_clock_now_ns();
-    if (call->link)
-        atomic_store_explicit(&call->link->limit_ns, XN_NEVER_NS, memory_order_relaxed);
-    if (!call->failure)
-        call->failure = parse_body(call);
-    if (call->failure >= 0)
-        call->failure = admit_rest(call);
-    if (call->failure < 0)
-        return answer_failure(call, call->failure, &call->error);
+    if (!xn_link_enter(call->link, XN_PHASE_WORK, request->received_ns))
+        return MHD_NO;
+    int r = parse_body(call);
+    if (r >= 0)
+        r = admit_rest(call);
+    if (r >= 0)
+        r = check_answer(call);
+    if (r < 0)
+        return answer_failure(call, r, &call->error);
     uint64_t timeout_ns = call->ask.timeout_ns ? call->ask.timeout_ns : request->model->timeout_ms * XN_NS_PER_MS;
     request->deadline_ns = request->start_ns + timeout_ns;
     request->done = request_done;
@@ -373,22 +424,31 @@ static void observe_stages(const struct xn_call *call)
 }
 
 /* The answer is written into the body's buffer where it fits: its pictures and tensors have done their work. */
+static int take_answer_buffer(struct xn_call *call, struct xn_error *error)
+{
+    struct xn_request *request = call->request;
+    size_t capacity = xn_results_capacity(call);
+    struct xn_buf larger;
+
+    if (capacity <= request->body.capacity_bytes)
+        return 0;
+    if (xn_request_buf_take(request, capacity, &larger) < 0)
+        return xn_error_set(error, -EAGAIN, "no buffer for the answer is free; try again later");
+    xn_request_buf_give(request, &request->body);
+    request->body = larger;
+    return 0;
+}
+
 static enum MHD_Result answer_results(struct xn_call *call)
 {
     struct xn_request *request = call->request;
     struct xn_answer answer = {.code = 200, .request_id = call->request_id};
-    size_t capacity = xn_results_capacity(call);
+    struct xn_error error;
     struct xn_text text;
 
-    if (capacity > request->body.capacity_bytes) {
-        struct xn_buf larger;
-        struct xn_error error;
-        if (xn_request_buf_take(request, capacity, &larger) < 0)
-            return answer_failure(
-                call, xn_error_set(&error, -EAGAIN, "no buffer for the answer is free; try again later"), &error);
-        xn_request_buf_give(request, &request->body);
-        request->body = larger;
-    }
+    int r = take_answer_buffer(call, &error);
+    if (r < 0)
+        return answer_failure(call, r, &error);
     xn_text_init(&text, request->body.data, request->body.capacity_bytes);
     if (call->route == XN_ROUTE_V2_INFER) {
         answer.header_bytes = (int64_t)xn_results_write_v2(call, &text);
@@ -396,9 +456,11 @@ static enum MHD_Result answer_results(struct xn_call *call)
     } else {
         xn_results_write_infer(call, &text);
     }
+    assert(!text.overflow); /* xn_results_capacity says so */
     observe_stages(call);
+    (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
     return xn_http_answer(call->http, call->connection, call->route, request->start_ns, &answer, text.data, text.bytes,
-                          false);
+                          XN_BODY_STAYS);
 }
 
 static enum MHD_Result answer(struct xn_call *call)

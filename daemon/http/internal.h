@@ -7,24 +7,71 @@
 
 #include "daemon/http/body.h"
 #include "daemon/http/http.h"
+#include "daemon/http/status.h"
 #include "daemon/http/text.h"
 
 #define XN_REQUEST_ID_BYTES 129u /**< X-Request-Id that is echoed, with NUL */
+
+/** What a connection is doing, as far as time is concerned. */
+enum xn_phase {
+    XN_PHASE_IDLE, /**< nothing, or headers: idle_timeout_s without a byte, idle + body_timeout_s in all */
+    XN_PHASE_BODY, /**< a body comes in: body_timeout_s */
+    XN_PHASE_WORK, /**< with the scheduler, whose deadlines hold: no limit here */
+    XN_PHASE_SEND, /**< the client takes its answer: body_timeout_s */
+};
 
 /** One TCP connection, for the sweep that ends those that take too long. From a pool; owner: MHD's connection. */
 struct xn_link {
     struct xn_link *next, *prev; /**< guarded by links_lock */
     int fd;
-    bool swept; /**< guarded by links_lock: shut down already */
-    /** relaxed: when the current phase has taken too long, XN_NEVER_NS: it may take as long as it needs (a request is being worked on) */
-    _Atomic uint64_t limit_ns;
-    atomic_bool in_body; /**< relaxed: a body is being received (408), else headers or nothing */
+    atomic_bool fresh; /**< relaxed: no request has come yet */
+    bool linger;       /**< of its epoll thread: answered before everything was read */
+    /** When the phase began (ns) << 2 | phase, or XN_LINK_SWEPT. Relaxed: the compare-and-swap alone decides who ends a connection, its epoll
+     *  thread or the sweep, and nothing else is handed over with it. */
+    _Atomic uint64_t phase;
+};
+#define XN_LINK_SWEPT UINT64_MAX
+
+/* server.c */
+
+/** Enter `phase` now. False: the sweep has ended the connection meanwhile. `link` may be NULL: it is not watched. Threads: the connection's. */
+bool xn_link_enter(struct xn_link *link, enum xn_phase phase, uint64_t now_ns);
+/** The link of `connection`, or NULL. */
+struct xn_link *xn_link_of(struct MHD_Connection *connection);
+
+/* linger.c */
+
+#define XN_LINGER_MAX 128u
+
+/** Connections that are closed for the server, kept until the client has read its answer. All guarded by links_lock. */
+struct xn_linger {
+    int epoll_fd;
+    uint32_t first, n; /**< a ring */
+    struct xn_linger_entry {
+        int fd; /**< -1: ended */
+        uint64_t until_ns;
+        bool whole_time; /**< reading was shut down, so that an end of file says nothing */
+    } entries[XN_LINGER_MAX];
+};
+
+void xn_linger_init(struct xn_linger *linger, int epoll_fd);
+/** Keep the connection of `fd`, which stays the caller's, open beyond its close. */
+void xn_linger_add_locked(struct xn_linger *linger, int fd, bool whole_time);
+/** epoll has an event for entry `i`. */
+void xn_linger_event_locked(struct xn_linger *linger, uint32_t i);
+/** Close those whose time is over (XN_NEVER_NS: all). */
+void xn_linger_expire_locked(struct xn_linger *linger, uint64_t now_ns);
+
+/** The headers that an inference request is read for; NULL: absent. They stay valid until the request is over. */
+struct xn_headers {
+    const char *content_type, *content_length, *content_encoding, *transfer_encoding, *request_id, *header_length;
+    bool repeated; /**< one of them came twice, with different values */
 };
 
 /** An inference request on its way through http/. From a pool; owner: MHD's request (con_cls).
  *
  *     RECEIVING (body comes in) -> WORKING (suspended; items with image/ and sched/) -> ready to answer: all items settled
- *         \-> failed: `status` is set; the rest of the body is passed over, then the error is answered */
+ *         \-> failed: answered at once, and the connection ends where not all of the body has been read */
 struct xn_call {
     struct xn_http *http;
     struct MHD_Connection *connection;
@@ -32,10 +79,10 @@ struct xn_call {
     struct xn_request *request; /**< a reference */
     enum xn_route route;
     bool working; /**< submitted: the next callback answers */
-    int failure;  /**< negative errno of what went wrong before the items were submitted; 0: nothing */
     struct xn_error error;
+    struct xn_headers headers;
     uint32_t announced;   /**< items admitted and not yet submitted */
-    size_t passed_over;   /**< bytes of body thrown away after a failure */
+    uint64_t limit_bytes; /**< of the body */
     int64_t header_bytes; /**< v2: Inference-Header-Content-Length, -1: none */
     struct xn_ask ask;
     char request_id[XN_REQUEST_ID_BYTES];
@@ -47,25 +94,32 @@ struct xn_http {
     uint32_t n_daemons;
     struct MHD_Daemon *daemons[XN_CONFIG_LISTENERS_MAX];
     struct xn_pool *calls, *links;
-    pthread_mutex_t links_lock; /**< guards first_link and the list */
+    int listen_fds[XN_CONFIG_LISTENERS_MAX]; /**< shut down by quiesce, closed at the end; [n_quiesced] */
+    uint32_t n_quiesced;
+    pthread_mutex_t links_lock; /**< guards first_link, the list and linger */
     struct xn_link *first_link;
+    struct xn_linger linger;
     pthread_t sweeper;
     bool sweeping;
-    pthread_cond_t sweep_wake; /**< with links_lock */
-    bool stop;                 /**< guarded by links_lock */
-    atomic_bool quiesced;      /**< relaxed: answers carry Connection: close */
+    int sweep_fd, stop_fd; /**< epoll of lingering connections; eventfd in it: stop */
+    atomic_uint n_threads; /**< relaxed: named so far */
+    atomic_bool quiesced;  /**< relaxed: answers carry Connection: close */
 };
 
 /** An HTTP request as the handlers of GETs see it. */
 struct xn_get {
     struct xn_http *http;
     struct MHD_Connection *connection;
+    struct xn_link *link;
     enum xn_route route;
     uint64_t start_ns;
     char segments[4][XN_MODEL_NAME_BYTES]; /**< what {m} and {n} of the pattern matched */
 };
 
 /* routes.c */
+
+/** con_cls of a request that is not an xn_call: it has been seen once and is answered on the next callback. */
+extern void *const xn_http_reading;
 
 /** MHD's access handler. */
 enum MHD_Result xn_http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
@@ -81,23 +135,36 @@ struct xn_answer {
     const char *allow; /**< 405 */
     const char *request_id;
     int64_t header_bytes; /**< Inference-Header-Content-Length; 0: none */
-    bool close;           /**< Connection: close */
+    bool no_store;        /**< Cache-Control: no-store, for what GET reads */
 };
 
-/** Queue `body` (copied unless `owned`, then freed with free()). Also counts it. */
+/** How long an answer's body stays valid. */
+enum xn_body_life {
+    XN_BODY_COPY,  /**< until the call returns */
+    XN_BODY_OWNED, /**< from malloc; freed here, also on failure */
+    XN_BODY_STAYS, /**< until the request is over */
+};
+
+/** Queue `body`. Also counts it. */
 enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                uint64_t start_ns, const struct xn_answer *answer, const void *body, size_t bytes,
-                               bool owned);
+                               enum xn_body_life life);
 /** {"error": "..."} with the status of `error_code`; counted as rejected. */
 enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                      uint64_t start_ns, int error_code, const struct xn_error *error,
                                      const char *request_id, const char *allow);
+/** The same while a body is still coming in, when MHD takes no answer: written to the socket by hand. The connection lingers; the caller closes it
+ *  by answering MHD_NO. */
+void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_route route, uint64_t start_ns,
+                        int error_code, const struct xn_error *error);
+/** The bare answer: status line, headers, {"error": "..."}. Never blocks. Returns false where the socket did not take all of it. */
+bool xn_http_send_error(int fd, const struct xn_status *status, const char *text);
 
 /* infer.c */
 
 /** First callback of POST /infer or v2 infer: admit or refuse. `model_name` NULL: the default. */
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
-                              const char *model_name, const char *version, void **ret_call);
+                              struct xn_link *link, const char *model_name, const char *version, void **ret_call);
 /** Later callbacks. */
 enum MHD_Result xn_call_continue(struct xn_call *call, const char *upload, size_t *upload_bytes);
 /** The request is over, answered or not. */

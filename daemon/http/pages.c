@@ -8,11 +8,11 @@
 #include "daemon/http/internal.h"
 
 static enum MHD_Result reply(struct xn_get *get, unsigned code, const char *content_type, const void *body,
-                             size_t bytes, bool owned)
+                             size_t bytes, enum xn_body_life life)
 {
-    struct xn_answer answer = {.code = code, .content_type = content_type};
+    struct xn_answer answer = {.code = code, .content_type = content_type, .no_store = true};
 
-    return xn_http_answer(get->http, get->connection, get->route, get->start_ns, &answer, body, bytes, owned);
+    return xn_http_answer(get->http, get->connection, get->route, get->start_ns, &answer, body, bytes, life);
 }
 
 static enum MHD_Result reply_json(struct xn_get *get, unsigned code, json_t *value)
@@ -22,21 +22,21 @@ static enum MHD_Result reply_json(struct xn_get *get, unsigned code, json_t *val
     json_decref(value);
     if (!text)
         return MHD_NO;
-    return reply(get, code, "application/json", text, strlen(text), true);
+    return reply(get, code, "application/json", text, strlen(text), XN_BODY_OWNED);
 }
 
 /* ---- health ------------------------------------------------------------------------------------------------------- */
 
 enum MHD_Result xn_page_healthz(struct xn_get *get)
 {
-    return reply(get, 200, "text/plain; charset=utf-8", "ok\n", 3, false);
+    return reply(get, 200, "text/plain; charset=utf-8", "ok\n", 3, XN_BODY_STAYS);
 }
 
 enum MHD_Result xn_page_readyz(struct xn_get *get)
 {
     if (get->http->next.ready(get->http->next.user))
-        return reply(get, 200, "text/plain; charset=utf-8", "ready\n", 6, false);
-    return reply(get, 503, "text/plain; charset=utf-8", "not ready\n", 10, false);
+        return reply(get, 200, "text/plain; charset=utf-8", "ready\n", 6, XN_BODY_STAYS);
+    return reply(get, 503, "text/plain; charset=utf-8", "not ready\n", 10, XN_BODY_STAYS);
 }
 
 enum MHD_Result xn_page_v2_live(struct xn_get *get)
@@ -60,14 +60,14 @@ enum MHD_Result xn_page_metrics(struct xn_get *get)
 
     if (xn_metrics_render(get->http->next.metrics, &text, &bytes) < 0)
         return MHD_NO;
-    return reply(get, 200, "text/plain; version=0.0.4; charset=utf-8", text, bytes, true);
+    return reply(get, 200, "text/plain; version=0.0.4; charset=utf-8", text, bytes, XN_BODY_OWNED);
 }
 
 enum MHD_Result xn_page_status(struct xn_get *get)
 {
     char *text = get->http->next.status_json(get->http->next.user);
 
-    return text ? reply(get, 200, "application/json", text, strlen(text), true) : MHD_NO;
+    return text ? reply(get, 200, "application/json", text, strlen(text), XN_BODY_OWNED) : MHD_NO;
 }
 
 /* ---- Open Inference Protocol -------------------------------------------------------------------------------------- */
@@ -204,5 +204,5 @@ enum MHD_Result xn_page_index(struct xn_get *get)
         free(page);
         return MHD_NO;
     }
-    return reply(get, 200, "text/html; charset=utf-8", page, bytes, true);
+    return reply(get, 200, "text/html; charset=utf-8", page, bytes, XN_BODY_OWNED);
 }

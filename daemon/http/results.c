@@ -26,8 +26,12 @@ size_t xn_results_capacity(const struct xn_call *call)
     const struct xn_network *network = call->request->model->network;
     size_t n = call->request->n_items;
 
-    if (call->route == XN_ROUTE_V2_INFER) /* per number: at most 25 characters, of two outputs */
-        return 1024 + 6 * XN_ID_BYTES_MAX + n * network->n_classes * 2 * 25;
+    if (call->route == XN_ROUTE_V2_INFER) {
+        size_t number = 0; /* bytes of one element of all outputs: a number and its comma, or four bytes */
+        for (uint32_t i = 0; i < call->ask.n_outputs; i++)
+            number += call->ask.outputs[i].binary ? sizeof(int32_t) : 17;
+        return 1024 + 6 * XN_ID_BYTES_MAX + n * network->n_classes * number;
+    }
     size_t entry = 96 + 6 * longest_label(network);
     size_t entries = 1 + (call->ask.top_k > 1 ? XN_MIN(call->ask.top_k, network->n_classes) : 0);
     return 1024 + n * (512 + entries * entry);
@@ -69,30 +73,61 @@ static void put_class(struct xn_text *text, const struct ranking *r, uint32_t cl
     xn_text_double(text, scale * r->z[class_index] + (double)layer->offset, 6);
 }
 
-/* The best class after `previous` in the order of falling z, then rising index. */
-static uint32_t next_best(const struct ranking *r, uint32_t previous)
+/* Is class a a better answer than b? By falling logit, then rising index. */
+static bool better(const int32_t *z, uint32_t a, uint32_t b)
 {
-    uint32_t best = UINT32_MAX;
+    return z[a] != z[b] ? z[a] > z[b] : a < b;
+}
 
-    for (uint32_t i = 0; i < r->network->n_classes; i++) {
-        bool after = r->z[i] < r->z[previous] || (r->z[i] == r->z[previous] && i > previous);
-        if (after && (best == UINT32_MAX || r->z[i] > r->z[best]))
-            best = i;
+/* Let heap[i], which may be better than those below it, sink to its place; the worst is on top. */
+static void sift_down(uint32_t *heap, uint32_t n, uint32_t i, const int32_t *z)
+{
+    for (;;) {
+        uint32_t worst = i, left = 2 * i + 1, right = left + 1;
+        if (left < n && better(z, heap[worst], heap[left]))
+            worst = left;
+        if (right < n && better(z, heap[worst], heap[right]))
+            worst = right;
+        if (worst == i)
+            return;
+        uint32_t class_index = heap[i];
+        heap[i] = heap[worst];
+        heap[worst] = class_index;
+        i = worst;
     }
-    return best;
+}
+
+/* The n best classes, best first: one pass with a heap of the best so far, as a network may have 65,536 of them. */
+static void find_top(const int32_t *z, uint32_t n_classes, uint32_t *ret_top, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        ret_top[i] = i;
+    for (uint32_t i = n / 2; i-- > 0;)
+        sift_down(ret_top, n, i, z);
+    for (uint32_t i = n; i < n_classes; i++) {
+        if (!better(z, i, ret_top[0]))
+            continue;
+        ret_top[0] = i;
+        sift_down(ret_top, n, 0, z);
+    }
+    for (uint32_t left = n; left > 1; left--) {
+        uint32_t worst = ret_top[0];
+        ret_top[0] = ret_top[left - 1];
+        ret_top[left - 1] = worst;
+        sift_down(ret_top, left - 1, 0, z);
+    }
 }
 
 static void put_top(struct xn_text *text, const struct ranking *r, uint32_t top_k)
 {
-    uint32_t n = XN_MIN(top_k, r->network->n_classes);
-    uint32_t class_index = xn_argmax(r->z, r->network->n_classes);
+    uint32_t top[XN_TOP_K_MAX], n = XN_MIN(top_k, r->network->n_classes);
 
+    find_top(r->z, r->network->n_classes, top, n);
     xn_text_put(text, ",\"top\":[");
     for (uint32_t i = 0; i < n; i++) {
         xn_text_put(text, i ? ",{" : "{");
-        put_class(text, r, class_index);
+        put_class(text, r, top[i]);
         xn_text_put(text, "}");
-        class_index = next_best(r, class_index);
     }
     xn_text_put(text, "]");
 }

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The table of routes. A pattern's {} matches one path segment, percent-decoded by MHD. */
+ * The table of routes. A pattern's {} matches one path segment, percent-decoded by MHD.
+ *
+ * MHD ends a connection whose request is answered on the first callback. That is right where a body is refused; everything else is answered on the second, so that
+ * clients who scrape or probe keep their connection. */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/clock.h"
 #include "daemon/http/internal.h"
+
+static char reading;
+void *const xn_http_reading = &reading;
 
 enum kind { READ, INFER };
 
@@ -31,7 +38,7 @@ static const struct route {
     {"/v2/models/{}/versions/{}/ready", READ, XN_ROUTE_V2, xn_page_v2_model_ready},
 };
 
-/* Does `url` match? Segments go to ret; one that is too long for any model's name matches as "", which no model is called. */
+/* Does `url` match? Segments go to ret; one that is too long for any model's name matches as "?", which no model is called. */
 static bool match(const char *pattern, const char *url, char (*ret)[XN_MODEL_NAME_BYTES])
 {
     size_t n = 0;
@@ -66,17 +73,51 @@ static const struct route *find_route(const char *url, char (*ret)[XN_MODEL_NAME
     return NULL;
 }
 
-static enum MHD_Result refuse(struct xn_http *http, struct MHD_Connection *connection, int code, const char *url,
-                              const char *method, const char *allow)
+/* No such route or method. Where a body comes with the request it is not read, and MHD ends the connection after the answer. */
+static enum MHD_Result refuse(struct xn_get *get, int code, const char *url, const char *method, const char *allow)
 {
-    uint64_t now_ns = xn_clock_now_ns();
     struct xn_error error;
 
     if (code == -ENXIO)
         xn_error_set(&error, code, "nothing is served at %.128s; GET / says what is", url);
     else
         xn_error_set(&error, code, "%.128s does not take %.16s; it takes %s", url, method, allow);
-    return xn_http_answer_error(http, connection, XN_ROUTE_OTHER, now_ns, code, &error, NULL, allow);
+    return xn_http_answer_error(get->http, get->connection, XN_ROUTE_OTHER, get->start_ns, code, &error, NULL, allow);
+}
+
+/* Does a body come with the request? */
+static bool has_body(struct MHD_Connection *connection)
+{
+    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+    return (length && strcmp(length, "0") != 0) ||
+           MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+}
+
+/* RFC 9112, 3.2.2: a server takes the absolute form of a target too. */
+static const char *path_of(const char *url)
+{
+    if (strncasecmp(url, "http://", 7) != 0)
+        return url;
+    const char *path = strchr(url + 7, '/');
+    return path ? path : "/";
+}
+
+static enum MHD_Result answer_read(struct xn_get *get, const struct route *route, const char *url, const char *method)
+{
+    bool reads = strcmp(method, MHD_HTTP_METHOD_GET) == 0 || strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+
+    get->start_ns = xn_clock_now_ns();
+    if (!xn_link_enter(get->link, XN_PHASE_SEND, get->start_ns))
+        return MHD_NO;
+    if (!route)
+        return refuse(get, -ENXIO, url, method, NULL);
+    if (route->kind == INFER)
+        return refuse(get, -ENOTTY, url, method, "POST");
+    if (!reads)
+        return refuse(get, -ENOTTY, url, method, "GET, HEAD");
+    get->route = route->route;
+    return route->page(get);
 }
 
 enum MHD_Result xn_http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
@@ -86,20 +127,20 @@ enum MHD_Result xn_http_handle(void *cls, struct MHD_Connection *connection, con
     struct xn_get get = {.http = http, .connection = connection};
 
     (void)version;
-    if (*call)
+    if (*call && *call != xn_http_reading)
         return xn_call_continue(*call, upload, upload_bytes);
+    url = path_of(url);
     const struct route *route = find_route(url, get.segments);
-    if (!route)
-        return refuse(http, connection, -ENXIO, url, method, NULL);
-    if (route->kind == INFER) {
-        if (strcmp(method, MHD_HTTP_METHOD_POST) != 0)
-            return refuse(http, connection, -ENOTTY, url, method, "POST");
-        return xn_call_begin(http, connection, route->route, route->route == XN_ROUTE_V2_INFER ? get.segments[0] : NULL,
+    get.link = xn_link_of(connection);
+    if (route && route->kind == INFER && strcmp(method, MHD_HTTP_METHOD_POST) == 0)
+        return xn_call_begin(http, connection, route->route, get.link,
+                             route->route == XN_ROUTE_V2_INFER ? get.segments[0] : NULL,
                              get.segments[1][0] ? get.segments[1] : NULL, call);
+    if (*call || has_body(connection)) {
+        if (!*call && get.link)
+            get.link->linger = true;
+        return answer_read(&get, route, url, method);
     }
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return refuse(http, connection, -ENOTTY, url, method, "GET, HEAD");
-    get.route = route->route;
-    get.start_ns = xn_clock_now_ns();
-    return route->page(&get);
+    *call = xn_http_reading;
+    return MHD_YES;
 }

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The listening side: one MHD daemon for each listener, each with a pool of epoll threads, and one thread that sweeps connections.
  *
- * MHD's own timeout restarts with every byte, so a client that sends one byte a second would hold its place for ever. The sweep bounds
- * whole phases instead: a body has body_timeout_s, anything else (headers, or nothing between two requests) idle_timeout_s more. A connection over
- * its limit is answered 408 if it was sending a body, and shut down; MHD then sees the end and cleans up on its own thread. While a request is being worked on
- * the limit is off: its deadline is the scheduler's. links_lock keeps a descriptor from being closed and reused under the sweep: MHD tells us of the end (link_closed)
- * before it closes. */
+ * MHD's own timeout restarts with every byte, so a client that sends one byte a second would hold its place for ever. The sweep bounds whole phases
+ * instead (enum xn_phase). A connection over its limit gets 408 where it was in the middle of a request, and is shut down; MHD then sees the end and
+ * cleans up on its own thread. Who ends a connection is decided by compare-and-swap on link->phase: its epoll thread by entering the next phase, or the
+ * sweep by XN_LINK_SWEPT. links_lock keeps a descriptor from being closed and reused under the sweep: MHD tells us of the end (link_closed) before it
+ * closes. The same thread lets connections linger (linger.c). */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -23,23 +27,70 @@
 
 #define CONNECTION_MEMORY_BYTES (32u * 1024) /* headers and a window of the body; large values make MHD slow */
 #define THREADS_AUTOMATIC_MAX   4u
-#define SWEEP_NS                (XN_NS_PER_S / 2)
+#define SWEEP_MS                250
+#define SWEEP_STOP              UINT64_MAX /* what the stop event carries; lingering connections carry their index */
+#define BACKUP_TIMEOUT_S        10u        /* MHD's own timeout comes this much after the sweep's */
+#define HEADERS_SLACK_MS        50         /* the kernel counts the time since the last byte in ticks */
+#define SETTLED_NS              (XN_NS_PER_S / 2) /* younger phases are not looked at */
+#define STATE_CLOSE_WAIT                                                                                               \
+    8 /* of tcpi_state; <linux/tcp.h>, which has all of tcp_info, does not go with <netinet/tcp.h>, which names it */
+#define CUT_SHORT "the connection was closed before the request was complete"
 
 /* ---- connections -------------------------------------------------------------------------------------------------- */
+
+static uint64_t phase_word(enum xn_phase phase, uint64_t now_ns)
+{
+    return now_ns << 2 | phase;
+}
+
+bool xn_link_enter(struct xn_link *link, enum xn_phase phase, uint64_t now_ns)
+{
+    if (!link)
+        return true;
+    uint64_t old = atomic_load_explicit(&link->phase, memory_order_relaxed);
+    if (phase != XN_PHASE_IDLE)
+        atomic_store_explicit(&link->fresh, false, memory_order_relaxed);
+    do {
+        if (old == XN_LINK_SWEPT)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&link->phase, &old, phase_word(phase, now_ns), memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+struct xn_link *xn_link_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return info ? info->socket_context : NULL;
+}
+
+/* MHD makes the threads; they get their names as they meet their first connection. */
+static void name_thread(struct xn_http *http)
+{
+    static _Thread_local bool named;
+    char name[16];
+
+    if (named)
+        return;
+    named = true;
+    snprintf(name, sizeof(name), "xn-http-%u", atomic_fetch_add_explicit(&http->n_threads, 1, memory_order_relaxed));
+    pthread_setname_np(pthread_self(), name);
+}
 
 static void link_opened(struct xn_http *http, struct MHD_Connection *connection, void **context)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct xn_link *link = xn_pool_take(http->links);
-    uint64_t idle_ns = (http->config->http.idle_timeout_s + http->config->http.body_timeout_s) * XN_NS_PER_S;
 
+    name_thread(http);
     *context = link;
     if (!link)
         return; /* not swept; MHD's own timeout still holds */
     link->fd = info ? info->connect_fd : -1;
-    link->swept = false;
-    atomic_store_explicit(&link->limit_ns, xn_clock_now_ns() + idle_ns, memory_order_relaxed);
-    atomic_store_explicit(&link->in_body, false, memory_order_relaxed);
+    link->linger = false;
+    atomic_store_explicit(&link->fresh, true, memory_order_relaxed);
+    atomic_store_explicit(&link->phase, phase_word(XN_PHASE_IDLE, xn_clock_now_ns()), memory_order_relaxed);
     pthread_mutex_lock(&http->links_lock);
     link->prev = NULL;
     link->next = http->first_link;
@@ -53,10 +104,13 @@ static void link_closed(struct xn_http *http, struct xn_link *link)
 {
     if (!link)
         return;
+    bool swept = atomic_load_explicit(&link->phase, memory_order_relaxed) == XN_LINK_SWEPT;
     pthread_mutex_lock(&http->links_lock);
     *(link->prev ? &link->prev->next : &http->first_link) = link->next;
     if (link->next)
         link->next->prev = link->prev;
+    if (link->linger || swept)
+        xn_linger_add_locked(&http->linger, link->fd, swept);
     pthread_mutex_unlock(&http->links_lock);
     xn_pool_give(http->links, link);
 }
@@ -74,42 +128,115 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ca
                          enum MHD_RequestTerminationCode code)
 {
     (void)cls;
-    (void)connection;
     (void)code;
-    if (*call)
+    (void)xn_link_enter(xn_link_of(connection), XN_PHASE_IDLE, xn_clock_now_ns());
+    if (*call && *call != xn_http_reading)
         xn_call_end(*call);
     *call = NULL;
 }
 
-static void end_slow(struct xn_http *http, struct xn_link *link)
-{
-    static const char text[] = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: "
-                               "application/json\r\nContent-Length: 57\r\n\r\n"
-                               "{\"error\":\"the body did not arrive within body_timeout_s\"}\n";
+/* ---- sweep -------------------------------------------------------------------------------------------------------- */
 
-    /* Nothing of ours is on the wire while a body comes in, so this is the whole answer. */
-    if (atomic_load_explicit(&link->in_body, memory_order_relaxed))
-        (void)!send(link->fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+/* Have bytes come since the connection became idle, `age_ns` ago? */
+static bool headers_under_way(const struct xn_link *link, const struct tcp_info *info, uint64_t age_ns)
+{
+    if (atomic_load_explicit(&link->fresh, memory_order_relaxed))
+        return info->tcpi_bytes_received > 0;
+    return info->tcpi_last_data_recv + HEADERS_SLACK_MS < age_ns / XN_NS_PER_MS;
+}
+
+/* The client has shut its side down, and all that it sent has been read. MHD misses that where the end comes together with the last bytes: its
+ * epoll is edge-triggered, and a short read is taken for all there is. */
+static bool peer_closed(const struct xn_link *link, const struct tcp_info *info)
+{
+    int unread = 0;
+
+    return info->tcpi_state == STATE_CLOSE_WAIT && ioctl(link->fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
+/* Why a connection is to be ended. */
+struct verdict {
+    bool end;
+    int error;        /**< with text */
+    const char *text; /**< NULL: the client waits for no answer */
+};
+
+/* A connection that is idle, or receives headers. */
+static struct verdict judge_idle(const struct xn_http *http, const struct xn_link *link, const struct tcp_info *info,
+                                 uint64_t age_ns)
+{
+    uint64_t idle_ns = http->config->http.idle_timeout_s * XN_NS_PER_S;
+    uint64_t body_ns = http->config->http.body_timeout_s * XN_NS_PER_S;
+    bool headers = headers_under_way(link, info, age_ns);
+
+    if (peer_closed(link, info))
+        return (struct verdict){true, -EINVAL, headers ? CUT_SHORT : NULL};
+    if (!headers)
+        return (struct verdict){.end = age_ns >= idle_ns};
+    return (struct verdict){age_ns >= idle_ns + body_ns, -ETIME,
+                            "the request's headers did not arrive in time (http.idle_timeout_s, http.body_timeout_s)"};
+}
+
+static struct verdict judge(const struct xn_http *http, const struct xn_link *link, enum xn_phase phase,
+                            uint64_t age_ns)
+{
+    uint64_t body_ns = http->config->http.body_timeout_s * XN_NS_PER_S;
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof(info);
+
+    if (phase == XN_PHASE_WORK || age_ns < SETTLED_NS)
+        return (struct verdict){0};
+    if (phase == XN_PHASE_SEND)
+        return (struct verdict){.end = age_ns >= body_ns};
+    (void)getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes); /* where it fails, nothing is known */
+    if (phase == XN_PHASE_IDLE)
+        return judge_idle(http, link, &info, age_ns);
+    if (peer_closed(link, &info))
+        return (struct verdict){true, -EINVAL, CUT_SHORT};
+    return (struct verdict){age_ns >= body_ns, -ETIME,
+                            "the request's body did not arrive in time (http.body_timeout_s)"};
+}
+
+/* Nothing of ours is on the wire while a request comes in, so the error is the whole answer. */
+static void sweep_link(struct xn_http *http, struct xn_link *link, uint64_t now_ns)
+{
+    uint64_t word = atomic_load_explicit(&link->phase, memory_order_relaxed), start_ns = word >> 2;
+
+    if (word == XN_LINK_SWEPT || now_ns < start_ns)
+        return;
+    struct verdict verdict = judge(http, link, (enum xn_phase)(word & 3), now_ns - start_ns);
+    if (!verdict.end || !atomic_compare_exchange_strong_explicit(&link->phase, &word, XN_LINK_SWEPT,
+                                                                 memory_order_relaxed, memory_order_relaxed))
+        return; /* in time, or it went on just now */
+    if (verdict.text) {
+        struct xn_status status = xn_status_of(verdict.error);
+        (void)xn_http_send_error(link->fd, &status, verdict.text);
+        xn_metrics_reject(http->next.metrics, status.reject);
+    }
     (void)shutdown(link->fd, SHUT_RDWR);
-    link->swept = true;
-    xn_metrics_reject(http->next.metrics, XN_REJECT_SLOW_CLIENT);
 }
 
 static void *sweep_main(void *argument)
 {
     struct xn_http *http = argument;
+    struct epoll_event events[16];
+    bool stop = false;
 
-    pthread_mutex_lock(&http->links_lock);
-    while (!http->stop) {
-        uint64_t now_ns = xn_clock_now_ns();
-        for (struct xn_link *link = http->first_link; link; link = link->next) {
-            if (!link->swept && atomic_load_explicit(&link->limit_ns, memory_order_relaxed) <= now_ns)
-                end_slow(http, link);
+    while (!stop) {
+        int n = epoll_wait(http->sweep_fd, events, XN_ARRAY_LEN(events), SWEEP_MS);
+        pthread_mutex_lock(&http->links_lock);
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.u64 == SWEEP_STOP)
+                stop = true;
+            else
+                xn_linger_event_locked(&http->linger, (uint32_t)events[i].data.u64);
         }
-        struct timespec until = xn_clock_timespec(now_ns + SWEEP_NS);
-        pthread_cond_clockwait(&http->sweep_wake, &http->links_lock, CLOCK_MONOTONIC, &until);
+        uint64_t now_ns = xn_clock_now_ns();
+        for (struct xn_link *link = http->first_link; link; link = link->next)
+            sweep_link(http, link, now_ns);
+        xn_linger_expire_locked(&http->linger, now_ns);
+        pthread_mutex_unlock(&http->links_lock);
     }
-    pthread_mutex_unlock(&http->links_lock);
     return NULL;
 }
 
@@ -181,7 +308,8 @@ static int start_daemon(struct xn_http *http, uint32_t i, struct xn_error *error
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL, xn_http_handle, http,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0,
         MHD_OPTION_CONNECTION_LIMIT, config->http.connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        config->http.connections_per_ip, MHD_OPTION_CONNECTION_TIMEOUT, config->http.idle_timeout_s,
+        config->http.connections_per_ip, MHD_OPTION_CONNECTION_TIMEOUT,
+        config->http.idle_timeout_s + config->http.body_timeout_s + BACKUP_TIMEOUT_S,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
         NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
     if (!http->daemons[i]) {
@@ -211,6 +339,23 @@ static int raise_descriptor_limit(const struct xn_config *config, struct xn_erro
     return 0;
 }
 
+static int start_sweeper(struct xn_http *http, struct xn_error *error)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = SWEEP_STOP};
+
+    http->sweep_fd = epoll_create1(EPOLL_CLOEXEC);
+    http->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (http->sweep_fd < 0 || http->stop_fd < 0 || epoll_ctl(http->sweep_fd, EPOLL_CTL_ADD, http->stop_fd, &event) < 0)
+        return xn_error_set(error, -errno, "the sweeper's descriptors: %s", strerror(errno));
+    xn_linger_init(&http->linger, http->sweep_fd);
+    int r = -pthread_create(&http->sweeper, NULL, sweep_main, http);
+    if (r < 0)
+        return xn_error_set(error, r, "thread xn-http-sweep: %s", strerror(-r));
+    http->sweeping = true;
+    pthread_setname_np(http->sweeper, "xn-http-sweep");
+    return 0;
+}
+
 static int start(struct xn_http *http, struct xn_error *error)
 {
     const struct xn_config *config = http->config;
@@ -224,11 +369,7 @@ static int start(struct xn_http *http, struct xn_error *error)
         r = xn_pool_new(sizeof(struct xn_call), connections, &http->calls);
     if (r < 0)
         return xn_error_set(error, r, "no memory for %zu connections", connections);
-    r = -pthread_create(&http->sweeper, NULL, sweep_main, http);
-    if (r < 0)
-        return xn_error_set(error, r, "thread xn-http-sweep: %s", strerror(-r));
-    http->sweeping = true;
-    pthread_setname_np(http->sweeper, "xn-http-sweep");
+    r = start_sweeper(http, error);
     for (uint32_t i = 0; r >= 0 && i < config->n_listeners; i++)
         r = start_daemon(http, i, error);
     return r;
@@ -241,10 +382,11 @@ int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
 
     if (!http)
         return xn_error_set(error, -ENOMEM, "no memory for the HTTP server");
+    xn_body_init();
     http->config = config;
     http->next = *next;
+    http->sweep_fd = http->stop_fd = -1;
     pthread_mutex_init(&http->links_lock, NULL);
-    pthread_cond_init(&http->sweep_wake, NULL);
     int r = start(http, error);
     if (r < 0) {
         xn_http_free(http);
@@ -261,14 +403,31 @@ uint16_t xn_http_port(const struct xn_http *http, uint32_t i)
     return info ? info->port : 0;
 }
 
+/* The sockets stop listening at once, and are closed at the end: an epoll thread may be about to accept on one. */
 void xn_http_quiesce(struct xn_http *http)
 {
     atomic_store_explicit(&http->quiesced, true, memory_order_relaxed);
     for (uint32_t i = 0; i < http->n_daemons; i++) {
         int fd = MHD_quiesce_daemon(http->daemons[i]);
-        if (fd >= 0)
-            close(fd);
+        if (fd < 0)
+            continue;
+        (void)shutdown(fd, SHUT_RDWR);
+        http->listen_fds[http->n_quiesced++] = fd;
     }
+}
+
+static void stop_sweeper(struct xn_http *http)
+{
+    if (http->sweeping) {
+        (void)eventfd_write(http->stop_fd, 1);
+        pthread_join(http->sweeper, NULL);
+    }
+    if (http->sweep_fd >= 0)
+        xn_linger_expire_locked(&http->linger, XN_NEVER_NS); /* nobody else is left */
+    if (http->stop_fd >= 0)
+        close(http->stop_fd);
+    if (http->sweep_fd >= 0)
+        close(http->sweep_fd);
 }
 
 void xn_http_free(struct xn_http *http)
@@ -277,16 +436,11 @@ void xn_http_free(struct xn_http *http)
         return;
     for (uint32_t i = 0; i < http->n_daemons; i++)
         MHD_stop_daemon(http->daemons[i]);
-    if (http->sweeping) {
-        pthread_mutex_lock(&http->links_lock);
-        http->stop = true;
-        pthread_cond_signal(&http->sweep_wake);
-        pthread_mutex_unlock(&http->links_lock);
-        pthread_join(http->sweeper, NULL);
-    }
+    for (uint32_t i = 0; i < http->n_quiesced; i++)
+        close(http->listen_fds[i]);
+    stop_sweeper(http);
     xn_pool_free(http->calls);
     xn_pool_free(http->links);
-    pthread_cond_destroy(&http->sweep_wake);
     pthread_mutex_destroy(&http->links_lock);
     free(http);
 }
