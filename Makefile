@@ -39,7 +39,7 @@ LIBS        = $(PKG_LIBS) -lm
 
 LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c)
 DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
-CTL_SRC    := $(wildcard clients/xnorctl/*.c)
+CTL_SRC    := $(filter-out clients/xnorctl/main.c,$(wildcard clients/xnorctl/*.c))
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 TEST_SRC   := $(wildcard tests/unit/test_*.c tests/conformance/test_*.c tests/checkasm/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
@@ -63,7 +63,9 @@ $(BUILD)/libxnd.a: $(call OBJ,$(DAEMON_SRC))
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/xnord: $(BUILD)/obj/daemon/main.o $(BUILD)/libxnd.a $(BUILD)/libxn.a
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
-$(BUILD)/xnorctl: $(call OBJ,$(CTL_SRC)) $(BUILD)/libxn.a
+$(BUILD)/libxnctl.a: $(call OBJ,$(CTL_SRC))
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(BUILD)/xnorctl: $(BUILD)/obj/clients/xnorctl/main.o $(BUILD)/libxnctl.a $(BUILD)/libxn.a
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 # A test program is one source file, linked with everything.
 TEST_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
@@ -75,7 +77,7 @@ FUZZ_PROGRAMS := $(patsubst tests/fuzz/fuzz_%.c,build/fuzz/tests/fuzz/fuzz_%,$(F
 
 $(BUILD)/libxntest.a: $(call OBJ,$(SUPPORT_SRC))
 	$(Q)rm -f $@ && ar rcs $@ $^
-TEST_LIBS = $(BUILD)/libxntest.a $(BUILD)/libxnd.a $(BUILD)/libxn.a
+TEST_LIBS = $(BUILD)/libxntest.a $(BUILD)/libxnctl.a $(BUILD)/libxnd.a $(BUILD)/libxn.a
 $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/driver.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)

@@ -180,15 +180,18 @@ static json_t *models_json(struct xn_app *app)
                 json_array_append_new(on, json_string(xn_accel_info(app->instances.accel[k])->name));
         }
         json_array_append_new(
-            array, json_pack("{s:s, s:s, s:s, s:b, s:[i,i,i], s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:o}",
-                             "name", m->name, "version", m->network->version, "sha256", m->network->sha256_hex,
-                             "default", i == 0, "input_shape", (int)m->network->input.h, (int)m->network->input.w,
-                             (int)m->network->input.channels, "classes", (int)m->network->n_classes, "binary_macs",
-                             (json_int_t)m->network->binary_macs, "int8_macs", (json_int_t)m->network->int8_macs,
-                             "max_batch", (int)m->max_batch, "max_delay_us", (int)m->max_delay_us, "queue_limit",
-                             (int)m->queue_limit, "queue_depth", (int)xn_dispatch_depth(app->dispatch, m->slot),
-                             "inferences", (json_int_t)atomic_load(&m->stats->inference_count), "batches",
-                             (json_int_t)atomic_load(&m->stats->execution_count), "instances", on));
+            array,
+            json_pack(
+                "{s:s, s:s, s:s, s:b, s:[i,i,i], s:s, s:b, s:b, s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:o}",
+                "name", m->name, "version", m->network->version, "sha256", m->network->sha256_hex, "default", i == 0,
+                "input_shape", (int)m->network->input.h, (int)m->network->input.w, (int)m->network->input.channels,
+                "input_type", xn_dtype_name(m->network->input.dtype), "takes_images", m->network->input.is_image,
+                "plain_pixels", m->network->input.is_image && m->network->input.identity, "classes",
+                (int)m->network->n_classes, "binary_macs", (json_int_t)m->network->binary_macs, "int8_macs",
+                (json_int_t)m->network->int8_macs, "max_batch", (int)m->max_batch, "max_delay_us", (int)m->max_delay_us,
+                "queue_limit", (int)m->queue_limit, "queue_depth", (int)xn_dispatch_depth(app->dispatch, m->slot),
+                "inferences", (json_int_t)atomic_load(&m->stats->inference_count), "batches",
+                (json_int_t)atomic_load(&m->stats->execution_count), "instances", on));
         xn_model_unref(models[i]);
     }
     return array;
