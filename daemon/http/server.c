@@ -27,11 +27,14 @@
 
 #define CONNECTION_MEMORY_BYTES (32u * 1024) /* headers and a window of the body; large values make MHD slow */
 #define THREADS_AUTOMATIC_MAX   4u
-#define SWEEP_MS                250
-#define SWEEP_STOP              UINT64_MAX /* what the stop event carries; lingering connections carry their index */
-#define BACKUP_TIMEOUT_S        10u        /* MHD's own timeout comes this much after the sweep's */
-#define HEADERS_SLACK_MS        50         /* the kernel counts the time since the last byte in ticks */
-#define SETTLED_NS              (XN_NS_PER_S / 2) /* younger phases are not looked at */
+/* libmicrohttpd (seen in 0.9.75) takes up to 128 events at once, and where it gets exactly that many it waits for more before it looks at them: for ever,
+ * if all clients of the thread wait for their answers. A thread with fewer connections, listening socket and wake-up pipe can not have that many. */
+#define THREAD_CONNECTIONS_MAX 120u
+#define SWEEP_MS               250
+#define SWEEP_STOP             UINT64_MAX /* what the stop event carries; lingering connections carry their index */
+#define BACKUP_TIMEOUT_S       10u        /* MHD's own timeout comes this much after the sweep's */
+#define HEADERS_SLACK_MS       50         /* the kernel counts the time since the last byte in ticks */
+#define SETTLED_NS             (XN_NS_PER_S / 2) /* younger phases are not looked at */
 #define STATE_CLOSE_WAIT                                                                                               \
     8 /* of tcpi_state; <linux/tcp.h>, which has all of tcp_info, does not go with <netinet/tcp.h>, which names it */
 #define CUT_SHORT "the connection was closed before the request was complete"
@@ -304,6 +307,7 @@ static int start_daemon(struct xn_http *http, uint32_t i, struct xn_error *error
     if (fd < 0)
         return fd;
     uint32_t threads = XN_MIN(thread_count(config), config->http.connections);
+    threads = XN_MAX(threads, (uint32_t)xn_div_up(config->http.connections, THREAD_CONNECTIONS_MAX));
     http->daemons[i] = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL, xn_http_handle, http,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0,
