@@ -133,6 +133,13 @@ verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at ev
 	@$(MAKE) --no-print-directory all
 	PYTHONPATH=train $(PYTHON) -m xnortrain verify $(MODEL) --images all --xnorctl $(BUILD)/xnorctl
 
+conformance: ## Clients of others (tritonclient from PyPI, in .venv-conformance) against the daemon
+	@packaging/install-deps build test conformance
+	@$(MAKE) --no-print-directory $(BUILD)/xnord
+	@test -x .venv-conformance/bin/python || $(PYTHON) -m venv --system-site-packages .venv-conformance
+	@.venv-conformance/bin/pip install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
+	@XN_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_http_tritonclient.py
+
 FUZZ_SECONDS ?= 60
 fuzz: ## Run every libFuzzer target for FUZZ_SECONDS (60)
 	@packaging/install-deps build test
@@ -171,7 +178,7 @@ deb: ## Build the Debian package into build/deb
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo test test-fast asan tsan verify fuzz bench format install deb clean test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo test test-fast asan tsan verify conformance fuzz bench format install deb clean test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 .SECONDARY:

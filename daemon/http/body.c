@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -128,52 +127,6 @@ int xn_body_parse_multipart(struct xn_request *request, const char *content_type
 }
 
 /* ---- JSON --------------------------------------------------------------------------------------------------------- */
-
-/* Memory left to the tree that this thread is parsing; what is freed on the way is not given back to it. */
-static _Thread_local struct {
-    bool on, exhausted;
-    size_t left;
-} tree_limit;
-
-static void *tree_malloc(size_t bytes)
-{
-    if (tree_limit.on) {
-        if (bytes > tree_limit.left) {
-            tree_limit.exhausted = true;
-            return NULL;
-        }
-        tree_limit.left -= bytes;
-    }
-    return malloc(bytes);
-}
-
-void xn_body_init(void)
-{
-    json_set_alloc_funcs(tree_malloc, free);
-}
-
-int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error)
-{
-    json_error_t where;
-
-    tree_limit.on = true;
-    tree_limit.exhausted = false;
-    tree_limit.left = XN_JSON_TREE_BYTES_MAX;
-    json_t *root = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &where);
-    tree_limit.on = false;
-    if (!root && tree_limit.exhausted)
-        return xn_error_set(error, -E2BIG,
-                            "the JSON needs more than %" PRIu64 " MiB to be read; send fewer images, or binary tensors",
-                            XN_JSON_TREE_BYTES_MAX >> 20);
-    if (!root)
-        return xn_error_set(error, -EINVAL, "JSON, line %d, column %d: %s", where.line, where.column, where.text);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return xn_error_set(error, -EINVAL, "the JSON body must be an object");
-    }
-    *ret_object = root;
-    return 0;
-}
 
 static int put_number(const json_t *value, const struct xn_input_spec *spec, const char *what, size_t at, uint8_t *ret,
                       struct xn_error *error)
@@ -389,6 +342,6 @@ int xn_body_parse_json(struct xn_request *request, struct xn_ask *ask, struct xn
     if (r < 0)
         return r;
     r = parse_json_object(request, root, ask, error);
-    json_decref(root);
+    xn_body_free_json(root);
     return r;
 }

@@ -13,6 +13,8 @@
 #define XN_ID_BYTES_MAX   128u /**< request id, with NUL */
 /** Memory that the tree of one JSON body may take: a body of 4 MiB of "[],[],..." would otherwise become 200 MiB. */
 #define XN_JSON_TREE_BYTES_MAX (UINT64_C(64) << 20)
+/** Of all trees at once: each body reserves what its tree could take, and gets 503 where that is not left. */
+#define XN_JSON_TREES_BYTES_MAX (UINT64_C(256) << 20)
 
 /** What a request asks for besides its images. */
 struct xn_ask {
@@ -50,8 +52,10 @@ XN_MUST_CHECK int xn_body_set_item(struct xn_request *request, uint32_t i, const
                                    struct xn_error *error);
 /** xn_request_items_init with a text. */
 XN_MUST_CHECK int xn_body_init_items(struct xn_request *request, size_t n, struct xn_error *error);
-/** Parse `bytes` of JSON, an object, with limits on depth, memory and duplicate keys. Owner: caller. Errors: -EINVAL, -E2BIG (memory). */
+/** Parse `bytes` of JSON, an object, with limits on depth, memory and duplicate keys. Owner: caller, xn_body_free_json on the same thread before
+ *  the next is loaded. Errors: -EINVAL, -E2BIG (memory), -EAGAIN (memory of all). */
 XN_MUST_CHECK int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error);
+void xn_body_free_json(json_t *root);
 /** The numbers of `array` into the inputs of items `first` to `first + n - 1`. It is flat, or nested as [n][h][w][c], where dimensions of 1 may be left
  *  out or put in. `what` names it in errors. */
 XN_MUST_CHECK int xn_body_numbers(struct xn_request *request, const json_t *array, uint32_t first, uint32_t n,

@@ -250,6 +250,6 @@ int xn_body_parse_v2(struct xn_request *request, int64_t header_bytes, struct xn
         r = read_input(root, request->model->network, body + json_bytes, request->body_bytes - json_bytes, &t, error);
     if (r >= 0)
         r = put_contents(request, &t, error);
-    json_decref(root);
+    xn_body_free_json(root);
     return r;
 }

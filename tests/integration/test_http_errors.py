@@ -315,6 +315,27 @@ def test_chunked_json_has_its_own_limit(server: Daemon) -> None:
     check_error(answer, f"larger than the limit of {JSON_LIMIT}")
 
 
+def test_json_that_would_fill_the_memory(tmp_path: Path) -> None:
+    """4 MiB of JSON within all limits of size, of which a parser makes 200 MiB of tree: refused, and the memory is given back."""
+    small_network(tmp_path / "gray.xnor", "gray", (28, 28, 1), 10, image=True)
+    with daemon(tmp_path, [{"path": str(tmp_path / "gray.xnor")}]) as server:
+        for element in (b"[]", b"{}", b'"a"', b"1.5", b'{"a":[]}'):
+            count = (4 << 20) // (len(element) + 1) - 20
+            for path, body in [("/infer", b'{"tensor": [' + element + (b"," + element) * count + b"]}"),
+                               (V2, b'{"inputs": [' + element + (b"," + element) * count + b"]}")]:
+                answer = server.post(path, body, JSON)
+                assert answer.status in (400, 413), element
+                check_error(answer, "MiB to be read" if answer.status == 413 else ".")
+                assert answer.status == 413 or element not in (b"[]", b"{}", b'{"a":[]}')
+        assert server.post("/infer", TENSOR).status == 200
+        if b"__asan_init" in XNORD.read_bytes() or b"__tsan_init" in XNORD.read_bytes():
+            pytest.skip("memory is not measured: a sanitizer keeps what is freed")
+        resting = server.resident_bytes()
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())[1]) * 1024  # type: ignore[index]
+        # One request at a time: its tree of 64 MiB at most, and the allocator's own.
+        assert peak < 128 << 20 and resting < peak / 2, (peak, resting)
+
+
 # ---- nothing is lost ------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""check_tritonclient.py HOST:PORT FOLDER - drive a server with tritonclient.http as it comes from PyPI. FOLDER holds model.json (name, version, input,
+shape, datatype, classes), input.npy [n][h][w][c], logits.npy [n][classes] (the integers) and pictures 0.png ... Run by test_http_tritonclient.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+
+def check_metadata(client: Any, model: dict[str, Any]) -> None:
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.is_model_ready(model["name"]) and client.is_model_ready(model["name"], model["version"])
+    assert not client.is_model_ready("nobody")
+    server = client.get_server_metadata()
+    assert server["name"] == "xnord" and "binary_tensor_data" in server["extensions"]
+    for version in ("", model["version"]):
+        meta = client.get_model_metadata(model["name"], version)
+        assert meta["name"] == model["name"] and meta["versions"] == [model["version"]]
+        assert meta["inputs"] == [{"name": model["input"], "datatype": model["datatype"], "shape": [-1, *model["shape"]]}]
+        assert {output["name"]: output["datatype"] for output in meta["outputs"]} == {"logits": "FP32", "accumulators": "INT32"}
+
+
+def check_tensors(client: Any, model: dict[str, Any], batch: np.ndarray, want: np.ndarray) -> None:
+    """JSON and binary, each way, with outputs named and not."""
+    for binary_in in (True, False):
+        for binary_out in (True, False, None):
+            given = triton.InferInput(model["input"], list(batch.shape), model["datatype"])
+            given.set_data_from_numpy(batch, binary_data=binary_in)
+            names = ("accumulators", "logits")
+            wanted = None if binary_out is None else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in names]
+            result = client.infer(model["name"], [given], outputs=wanted, request_id="1-a", timeout=60_000_000, parameters={"custom": "kept"},
+                                  headers={"X-Request-Id": "r"})
+            assert np.array_equal(result.as_numpy("accumulators"), want)
+            logits = result.as_numpy("logits")
+            assert logits.dtype == np.float32 and np.array_equal(logits.argmax(1), want.argmax(1))
+            response = result.get_response()
+            assert response["id"] == "1-a" and response["model_name"] == model["name"] and response["model_version"] == model["version"]
+
+
+def check_pictures(client: Any, model: dict[str, Any], pictures: list[bytes], want: np.ndarray) -> None:
+    given = triton.InferInput(model["input"], [len(pictures)], "BYTES")
+    given.set_data_from_numpy(np.array(pictures, dtype=np.object_))
+    assert np.array_equal(client.infer(model["name"], [given]).as_numpy("accumulators"), want)
+    waiting = [client.async_infer(model["name"], [given]) for _ in range(8)]
+    for one in waiting:
+        assert np.array_equal(one.get_result().as_numpy("accumulators"), want)
+
+
+def check_errors(client: Any, model: dict[str, Any], batch: np.ndarray) -> None:
+    def error(name: str, datatype: str = model["datatype"], shape: list[int] | None = None, timeout: int | None = None, array: np.ndarray = batch) -> str:
+        given = triton.InferInput(model["input"], shape or list(array.shape), datatype)
+        given.set_data_from_numpy(array)
+        try:
+            client.infer(name, [given], timeout=timeout)
+        except InferenceServerException as refused:
+            return f"{refused.status()}: {refused.message()}"
+        raise AssertionError("not refused")
+
+    assert error("nobody").startswith("404: no model is called")
+    wide = np.concatenate([batch, batch], axis=2)
+    assert error(model["name"], array=wide).startswith("400: inputs[0].shape")
+    assert error(model["name"], datatype="FP32", array=batch.astype(np.float32)).startswith("400: inputs[0].datatype")
+
+
+def main(url: str, folder: Path) -> None:
+    model = json.loads((folder / "model.json").read_text())
+    batch, want = np.load(folder / "input.npy"), np.load(folder / "logits.npy")
+    pictures = [(folder / f"{i}.png").read_bytes() for i in range(len(batch))]
+    client = triton.InferenceServerClient(url, concurrency=4)
+    check_metadata(client, model)
+    check_tensors(client, model, batch, want)
+    check_pictures(client, model, pictures, want)
+    check_errors(client, model, batch)
+    client.close()
+    print("tritonclient: everything works")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
