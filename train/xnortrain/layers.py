@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import fused
+
 STREAM_BITS = 8
 UNIT = 2.0**-STREAM_BITS
 STREAM_MAX = 32767
@@ -102,10 +104,13 @@ class RSign(nn.Module):
         self.threshold = nn.Parameter(torch.zeros(channels))
         self.estimator = estimator
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(bits, h): what else uses h takes the second, so that both gradients meet in one pass."""
         # On the grid of the stream h >= t is h >= ceil(t): the difference below never changes sign by rounding of t.
         t = replace(self.threshold, torch.ceil(self.threshold.detach() / UNIT) * UNIT)
-        return sign(h - t[:, None, None], self.estimator)
+        if fused.usable(h):
+            return fused.Sign.apply(h, t, self.estimator)
+        return sign(h - t[:, None, None], self.estimator), h
 
     def integers(self) -> Tensor:
         """T int32 [c]."""
@@ -131,10 +136,14 @@ class RPReLU(nn.Module):
         table = torch.tensor([2.0**-i for i in range(8)], dtype=k.dtype, device=k.device)
         return replace(torch.exp2(-k), table[k.detach().long()])
 
+    def vectors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """a, slope, b as they are applied, each [c]."""
+        return to_stream(self.a), self.slopes(), to_stream(self.b)
+
     def forward(self, h: Tensor) -> Tensor:
-        a, b = to_stream(self.a)[:, None, None], to_stream(self.b)[:, None, None]
+        a, slope, b = (v[:, None, None] for v in self.vectors())
         t = h + a
-        negative = floor_ste(t * self.slopes()[:, None, None] / UNIT) * UNIT
+        negative = floor_ste(t * slope / UNIT) * UNIT
         return torch.clamp(torch.where(t >= 0, t, negative) + b, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT)
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,38 +211,69 @@ class StreamScale(nn.Module):
         """Sum of squares of the weights' scaling factors."""
         return (self.alpha**2).sum()
 
-    def factor(self) -> Tensor:
-        """alpha_c * beta * unit: what one count of s is worth before normalisation."""
-        return self.alpha * self.beta * self.unit
+    def parameter_list(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.alpha, self.beta, self.bn.weight, self.bn.bias
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """m, b [c] with h' = h + m*s + b, from the running statistics."""
-        g = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)  # type: ignore[operator]
-        return g * self.factor(), self.bn.bias - g * self.bn.running_mean  # type: ignore[operator]
+    def batch_statistics(self) -> bool:
+        """Whether the forward pass normalises by the batch (else by the running statistics)."""
+        return self.training and not self.exact
+
+    @staticmethod
+    def statistics(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """mean, variance [c] in float64 from the sums of s and of s*s. Sums of integers are exact, so every way of making them gives the same bits."""
+        mean = sums[0] / count
+        return mean, torch.clamp(sums[1] / count - mean * mean, min=0)
+
+    @torch.no_grad()
+    def note_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Into the running statistics, which are of s * factor."""
+        factor = (self.alpha * self.beta * self.unit).double()
+        momentum, bn = self.bn.momentum, self.bn
+        bn.running_mean.lerp_((factor * mean).float(), momentum)  # type: ignore[union-attr, arg-type]
+        bn.running_var.lerp_((factor * factor * variance * (count / max(count - 1, 1))).float(), momentum)  # type: ignore[union-attr, arg-type]
+
+    def fold(self, alpha: Tensor, beta: Tensor, gamma: Tensor, bias: Tensor, mean: Tensor | None = None, variance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """m, b [c], in counts of the stream: y = m*s + b. From the statistics of s where given, else from the running ones."""
+        factor = alpha * beta * self.unit
+        if mean is None or variance is None:
+            g = gamma / torch.sqrt(self.bn.running_var + self.bn.eps)  # type: ignore[operator]
+            return g * factor / UNIT, (bias - g * self.bn.running_mean) / UNIT  # type: ignore[operator]
+        g = gamma / torch.sqrt((factor * factor * variance).float() + self.bn.eps)
+        return g * factor / UNIT, (bias - g * (factor * mean).float()) / UNIT
 
     def integers(self) -> tuple[Tensor, Tensor, int]:
         """M int16 [c], B int64 [c] as float64 holding integers, shift n: the largest shift with which every M fits."""
-        m, b = (v.detach().double() for v in self.affine())
-        largest = float(m.abs().max()) / UNIT
+        m, b = (v.detach().double() for v in self.fold(*self.parameter_list()))
+        largest = float(m.abs().max())
         shift = SHIFT_MAX
         while shift > 0 and largest * 2.0**shift > MULTIPLIER_MAX:
             shift -= 1
-        factor = 2.0**shift / UNIT
+        factor = 2.0**shift
         return torch.clamp(torch.round(m * factor), -MULTIPLIER_MAX, MULTIPLIER_MAX), torch.round(b * factor), shift
 
-    def forward(self, s: Tensor, h: Tensor | None = None) -> Tensor:
+    def scaled(self, s: Tensor) -> Tensor:
+        """y on the grid of the stream, before the residual is added."""
+        statistics: tuple[Tensor, ...] = ()
+        if self.batch_statistics():
+            v, count = s.double(), s.numel() // s.shape[1]
+            statistics = self.statistics(torch.stack((v.sum(dim=(0, 2, 3)), (v * v).sum(dim=(0, 2, 3)))), count)
+            self.note_statistics(*(t.detach() for t in statistics), count)
+        m, b = (v[:, None, None] for v in self.fold(*self.parameter_list(), *statistics))
         if not self.exact:
-            y = round_ste(self.bn(s * self.factor()[:, None, None]) / UNIT) * UNIT
-        else:
-            m, b = self.affine()
-            real = s * m[:, None, None] + b[:, None, None]
-            im, ib, shift = self.integers()
-            half = 2.0 ** (shift - 1) if shift else 0.0
-            integer = torch.floor((im[:, None, None] * s.detach().double() + ib[:, None, None] + half) / 2.0**shift)
-            y = replace(real, (integer * UNIT).to(real.dtype))
-        if h is not None:
-            y = h + y
-        return torch.clamp(y, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT)
+            return round_ste(s * m + b) * UNIT
+        im, ib, shift = self.integers()
+        half = 2.0 ** (shift - 1) if shift else 0.0
+        integer = torch.floor((im[:, None, None] * s.detach().double() + ib[:, None, None] + half) / 2.0**shift)
+        return replace(s * m + b, integer.to(s.dtype)) * UNIT
+
+    def forward(self, s: Tensor, h: Tensor | None = None, act: RPReLU | None = None) -> Tensor:
+        """The stream after the layer: h' = sat(h + y), then `act`."""
+        if fused.usable(s):
+            vectors = act.vectors() if act else (None, None, None)
+            return fused.Epilogue.apply(s, h, self, *vectors, *self.parameter_list())
+        y = self.scaled(s)
+        y = torch.clamp(y if h is None else h + y, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT)
+        return act(y) if act else y
 
 
 class Shortcut(nn.Module):
@@ -244,6 +284,8 @@ class Shortcut(nn.Module):
         self.double = double
 
     def forward(self, h: Tensor) -> Tensor:
+        if fused.usable(h):
+            return fused.Down.apply(h, 2 if self.double else 1)
         h = round_ste(F.avg_pool2d(h, 2) / UNIT) * UNIT
         return torch.cat((h, h), dim=1) if self.double else h
 

@@ -43,8 +43,8 @@ class ResidualBlock(nn.Module):
         self.act = RPReLU(oc)
 
     def forward(self, h: Tensor) -> Tensor:
-        s = self.conv(self.sign(h))
-        return self.act(self.scale(s, self.shortcut(h) if self.shortcut else h))
+        bits, h = self.sign(h)
+        return self.scale(self.conv(bits), self.shortcut(h) if self.shortcut else h, self.act)
 
     def export(self, net: Network, h: Value, name: str) -> Value:
         bits = net.threshold(h, _array(self.sign.integers()), name=f"{name}.sign")
@@ -79,7 +79,7 @@ class ResidualNet(nn.Module):
         self.head = Int8Head(width, classes, h * w)
 
     def stream(self, x: Tensor) -> Tensor:
-        h = self.stem_act(self.stem_scale(self.stem(x)))
+        h = self.stem_scale(self.stem(x), None, self.stem_act)
         for block in self.blocks:
             h = block(h)
         return h

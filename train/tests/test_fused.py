@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused library against the plain modules: equal bits forward, equal gradients to float tolerance."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from xnortrain import fused, networks
+from xnortrain.layers import UNIT, RPReLU, RSign, Shortcut, StreamScale, set_binary_weights, set_exact
+
+pytestmark = pytest.mark.skipif(fused.library() is None, reason="no C compiler: the fused library is not built")
+
+
+def plain(function, *arguments):
+    """function(*arguments) with the fused library out of use."""
+    usable = fused.usable
+    fused.usable = lambda x: False
+    try:
+        return function(*arguments)
+    finally:
+        fused.usable = usable
+
+
+def stream(generator: torch.Generator, *shape: int, wide: bool = False) -> torch.Tensor:
+    h = torch.randint(-32768, 32768, shape, generator=generator) if wide else torch.randn(shape, generator=generator) * 300
+    return (torch.round(h.float()).clamp(-32768, 32767) * UNIT).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def randomize(module: torch.nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.randn(p.shape, generator=generator) * 0.5)
+
+
+def both(module: torch.nn.Module, inputs: list[torch.Tensor], call):
+    """Outputs and gradients (of inputs, then parameters) fused and plain."""
+    results = []
+    for wrap in (lambda f, *a: f(*a), plain):
+        m, xs = copy.deepcopy(module), [x.detach().clone(memory_format=torch.preserve_format).requires_grad_() for x in inputs]
+
+        def step(m=m, xs=xs):
+            outs = call(m, *xs)
+            weights = [torch.randn(o.shape, generator=torch.Generator().manual_seed(7)) for o in outs]
+            sum((o * w).sum() for o, w in zip(outs, weights)).backward()
+            return outs
+
+        outs = wrap(step)
+        results.append(([o.detach() for o in outs], [x.grad for x in xs] + [p.grad for p in m.parameters()], dict(m.named_buffers())))
+    return results
+
+
+def compare(results) -> None:
+    (outs, grads, buffers), (plain_outs, plain_grads, plain_buffers) = results
+    for a, b in zip(outs, plain_outs):
+        assert torch.equal(a, b), f"{(a != b).sum()} of {a.numel()} differ forward"
+    for a, b in zip(grads, plain_grads):
+        if a is None or b is None:  # autograd's way to say zero
+            assert all(v is None or not v.any() for v in (a, b))
+        else:  # gradients of scales vanish by cancellation where the batch normalises: no relative tolerance for them
+            torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-4 * float(b.abs().max() + 1))
+    for name in buffers:
+        torch.testing.assert_close(buffers[name], plain_buffers[name])
+
+
+@pytest.mark.parametrize("estimator", ["h", "clip", "approxsign"])
+@pytest.mark.parametrize("channels", [1, 24, 64, 130])
+def test_sign(estimator: str, channels: int) -> None:
+    g = torch.Generator().manual_seed(channels)
+    module = RSign(channels, estimator)
+    randomize(module, g)
+    compare(both(module, [stream(g, 3, channels, 9, 7)], lambda m, h: m(h)))
+    compare(both(module, [stream(g, 3, channels, 9, 7)], lambda m, h: m(h)[:1]))
+    compare(both(module, [stream(g, 3, channels, 9, 7)], lambda m, h: m(h)[1:]))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "exact"])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("act", [False, True])
+@pytest.mark.parametrize("channels,wide", [(16, False), (67, False), (64, True)])
+def test_epilogue(mode: str, residual: bool, act: bool, channels: int, wide: bool) -> None:
+    g = torch.Generator().manual_seed(channels)
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.act = StreamScale(channels, 1 / 24), RPReLU(channels)
+
+    module = Both()
+    randomize(module, g)
+    with torch.no_grad():
+        module.scale.bn.running_mean.normal_(generator=g)
+        module.scale.bn.running_var.uniform_(0.5, 2, generator=g)
+    module.train(mode == "train")
+    set_exact(module, mode == "exact")
+    s = torch.randint(-576, 577, (5, channels, 8, 6), generator=g).float().contiguous(memory_format=torch.channels_last)
+    inputs = [s] + ([stream(g, 5, channels, 8, 6, wide=wide)] if residual else [])
+    compare(both(module, inputs, lambda m, s, h=None: [m.scale(s, h, m.act if act else None)]))
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("size", [8, 7])
+def test_shortcut(double: bool, size: int) -> None:
+    g = torch.Generator().manual_seed(size)
+    compare(both(Shortcut(double), [stream(g, 3, 20, size, size)], lambda m, h: [m(h)]))
+
+
+@pytest.mark.parametrize("stage", ["bits", "binary", "exact"])
+def test_whole_network(stage: str) -> None:
+    torch.manual_seed(5)
+    g = torch.Generator().manual_seed(5)
+    model = networks.ResidualNet((28, 28, 1), 10, width=16, blocks=(1, 2))
+    x = torch.randint(0, 256, (8, 1, 28, 28), generator=g).float()
+    set_binary_weights(model, stage != "bits")
+    set_exact(model, stage == "exact")
+    outs, plain_outs = model(x), plain(model, x)
+    if stage != "bits":  # sums of real weights depend on the order of additions
+        assert torch.equal(outs, plain_outs)
+    torch.testing.assert_close(outs, plain_outs, rtol=1e-3, atol=1e-2)
