@@ -133,6 +133,13 @@ verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at ev
 	@$(MAKE) --no-print-directory all
 	PYTHONPATH=train $(PYTHON) -m xnortrain verify $(MODEL) --images all --xnorctl $(BUILD)/xnorctl
 
+TRAIN_DEMO := build/train-demo
+train-demo: ## Train, export and verify a usable Fashion-MNIST network in some minutes (an interrupted one goes on)
+	@packaging/install-deps build demo test train
+	@$(MAKE) --no-print-directory all
+	train/xnor-train train --config train/configs/demo.toml --run $(TRAIN_DEMO) --out $(TRAIN_DEMO)/fashion-demo.xnor
+	train/xnor-train verify $(TRAIN_DEMO)/fashion-demo.xnor --images all --xnorctl $(BUILD)/xnorctl
+
 conformance: ## Clients of others (tritonclient from PyPI, in .venv-conformance) against the daemon
 	@packaging/install-deps build test conformance
 	@$(MAKE) --no-print-directory $(BUILD)/xnord
@@ -178,7 +185,7 @@ deb: ## Build the Debian package into build/deb
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo test test-fast asan tsan verify conformance fuzz bench format install deb clean test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench format install deb clean test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 .SECONDARY:

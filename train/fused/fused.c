@@ -1,66 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The elementwise work of training, fused: what PyTorch does in some forty passes over memory for each layer is done here in six.
+/* The elementwise work of training, fused: what PyTorch does in some forty passes over memory for each layer is
+ * done here in six.
  *
- * Built on first use by train/xnortrain/fused.py, which is the only caller; the modules of train/xnortrain/layers.py stay the definition, and
- * train/tests/test_fused.py holds this file to them: equal bits forward, equal gradients to float tolerance.
+ * Built on first use by train/xnortrain/fused.py, which is the only caller; the modules of
+ * train/xnortrain/layers.py stay the definition, and train/tests/test_fused.py holds this file to them: equal bits
+ * forward, equal gradients to float tolerance.
  *
- * Tensors are float32 [rows][c], rows = n*h*w of a channels-last map; vectors are [c]. The stream is in real units, integer * UNIT. Built without
- * contraction of a*b+c, because forward results must be those of separate operations. Sums over rows are made for blocks of ROWS_BLOCK rows in float32, and
- * of the blocks in double in their order, so that they do not depend on the number of threads. */
+ * Maps are [rows][c], rows = n*h*w; vectors are [c]. The stream is in real units, integer * UNIT. Built without
+ * contraction of a*b+c, because forward results must be those of separate operations. Sums over rows are made for
+ * blocks of ROWS_BLOCK rows in float32, and of the blocks in double in their order, so that they do not depend on
+ * the number of threads. */
 
-#include <math.h>
-#include <stddef.h>
+#include "fused.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { ROWS_BLOCK = 128, SUMS_MAX = 5 };
 
-#define UNIT (1.0f / 256)
-#define STREAM_LOW (-32768 * UNIT)
+#define STREAM_LOW  (-32768 * UNIT)
 #define STREAM_HIGH (32767 * UNIT)
-#define INLINE static inline __attribute__((always_inline))
-
-enum estimator { ESTIMATOR_H = 0, ESTIMATOR_CLIP = 1, ESTIMATOR_APPROXSIGN = 2 };
-
-/* What a layer does between a convolution's sums and the stream. */
-struct epilogue {
-	const float *m, *b;       /* training form: y = floor((s*m + b) + 1/2), in counts of the stream */
-	const double *im, *ib;    /* exact form, or NULL: y = floor((s*im + ib) * scale), the rounding half being in ib */
-	double scale;             /* 2^-shift */
-	const float *a, *slope, *d; /* RPReLU: t = p + a; (t >= 0 ? t : floor(t*slope)) + d; NULL: none */
-};
 
 static long block_count(long rows)
 {
-	return (rows + ROWS_BLOCK - 1) / ROWS_BLOCK;
+    return (rows + ROWS_BLOCK - 1) / ROWS_BLOCK;
 }
 
 static long block_end(long block, long rows)
 {
-	long end = (block + 1) * ROWS_BLOCK;
-	return end < rows ? end : rows;
+    long end = (block + 1) * ROWS_BLOCK;
+    return end < rows ? end : rows;
 }
 
 /* sums [count] of partial [blocks][count]. */
 static void merge(const float *partial, long blocks, long count, double *sums)
 {
-	for (long j = 0; j < count; j++)
-		sums[j] = 0;
-	for (long k = 0; k < blocks; k++)
-		for (long j = 0; j < count; j++)
-			sums[j] += (double)partial[k * count + j];
+    for (long j = 0; j < count; j++)
+        sums[j] = 0;
+    for (long k = 0; k < blocks; k++)
+        for (long j = 0; j < count; j++)
+            sums[j] += (double)partial[k * count + j];
 }
 
 INLINE float clamp_stream(float x)
 {
-	x = x < STREAM_LOW ? STREAM_LOW : x;
-	return x > STREAM_HIGH ? STREAM_HIGH : x;
+    x = x < STREAM_LOW ? STREAM_LOW : x;
+    return x > STREAM_HIGH ? STREAM_HIGH : x;
 }
 
 INLINE float inside_stream(float x)
 {
-	return x >= STREAM_LOW && x <= STREAM_HIGH ? 1.0f : 0.0f;
+    return x >= STREAM_LOW && x <= STREAM_HIGH ? 1.0f : 0.0f;
 }
 
 /* ---- RSign ---------------------------------------------------------------------------------------------------- */
@@ -68,291 +59,311 @@ INLINE float inside_stream(float x)
 void xn_fused_sign(const float *restrict h, const float *restrict t, float *restrict x, long rows, long c)
 {
 #pragma omp parallel for schedule(static)
-	for (long r = 0; r < rows; r++)
-		for (long j = 0; j < c; j++)
-			x[r * c + j] = h[r * c + j] - t[j] >= 0 ? 1.0f : -1.0f;
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < c; j++)
+            x[r * c + j] = h[r * c + j] - t[j] >= 0 ? 1.0f : -1.0f;
 }
 
-INLINE float derivative(float x, enum estimator estimator)
+INLINE void sign_grad_rows(const float *restrict h, const float *restrict t, const float *restrict gx,
+                           const float *restrict gh, float *restrict dh, float *restrict sums, long begin, long end,
+                           long c, enum estimator estimator)
 {
-	float a = fabsf(x);
-
-	if (estimator == ESTIMATOR_H)
-		return a <= 0.4f ? 2 - 4 * a : a <= 1 ? 0.4f : 0.0f;
-	if (estimator == ESTIMATOR_CLIP)
-		return a <= 1 ? 1.0f : 0.0f;
-	a = 2 - 2 * a;
-	return a > 0 ? a : 0.0f;
+    memset(sums, 0, (size_t)c * sizeof(float));
+    for (long r = begin; r < end; r++) {
+        for (long j = 0; j < c; j++) {
+            long i = r * c + j;
+            float g = gx[i] * derivative(h[i] - t[j], estimator);
+            sums[j] += g;
+            dh[i] = gh ? gh[i] + g : g;
+        }
+    }
 }
 
-INLINE void sign_grad_rows(const float *restrict h, const float *restrict t, const float *restrict gx, const float *restrict gh, float *restrict dh,
-			   float *restrict sums, long begin, long end, long c, enum estimator estimator)
+int xn_fused_sign_grad(const float *h, const float *t, const float *gx, const float *gh, float *dh, double *dt,
+                       long rows, long c, int estimator)
 {
-	memset(sums, 0, (size_t)c * sizeof(float));
-	for (long r = begin; r < end; r++) {
-		for (long j = 0; j < c; j++) {
-			long i = r * c + j;
-			float g = gx[i] * derivative(h[i] - t[j], estimator);
-			sums[j] += g;
-			dh[i] = gh ? gh[i] + g : g;
-		}
-	}
-}
+    long blocks = block_count(rows);
+    float *partial = malloc((size_t)(blocks * c) * sizeof(float));
 
-/* dh = gh + gx * estimator'(h - t); dt [c] = -sum gx * estimator'. gh may be NULL. Returns 0, or -1 without memory. */
-int xn_fused_sign_grad(const float *h, const float *t, const float *gx, const float *gh, float *dh, double *dt, long rows, long c, int estimator)
-{
-	long blocks = block_count(rows);
-	float *partial = malloc((size_t)(blocks * c) * sizeof(float));
-
-	if (!partial)
-		return -1;
+    if (!partial)
+        return -1;
 #pragma omp parallel for schedule(static)
-	for (long k = 0; k < blocks; k++) {
-		long begin = k * ROWS_BLOCK, end = block_end(k, rows);
-		float *sums = partial + k * c;
-		if (gh && estimator == ESTIMATOR_H)
-			sign_grad_rows(h, t, gx, gh, dh, sums, begin, end, c, ESTIMATOR_H);
-		else if (estimator == ESTIMATOR_H)
-			sign_grad_rows(h, t, gx, NULL, dh, sums, begin, end, c, ESTIMATOR_H);
-		else if (estimator == ESTIMATOR_CLIP)
-			sign_grad_rows(h, t, gx, gh, dh, sums, begin, end, c, ESTIMATOR_CLIP);
-		else
-			sign_grad_rows(h, t, gx, gh, dh, sums, begin, end, c, ESTIMATOR_APPROXSIGN);
-	}
-	merge(partial, blocks, c, dt);
-	for (long j = 0; j < c; j++)
-		dt[j] = -dt[j];
-	free(partial);
-	return 0;
+    for (long k = 0; k < blocks; k++) {
+        long begin = k * ROWS_BLOCK, end = block_end(k, rows);
+        float *sums = partial + k * c;
+        if (gh && estimator == ESTIMATOR_H)
+            sign_grad_rows(h, t, gx, gh, dh, sums, begin, end, c, ESTIMATOR_H);
+        else if (estimator == ESTIMATOR_H)
+            sign_grad_rows(h, t, gx, NULL, dh, sums, begin, end, c, ESTIMATOR_H);
+        else if (estimator == ESTIMATOR_CLIP)
+            sign_grad_rows(h, t, gx, gh, dh, sums, begin, end, c, ESTIMATOR_CLIP);
+        else
+            sign_grad_rows(h, t, gx, gh, dh, sums, begin, end, c, ESTIMATOR_APPROXSIGN);
+    }
+    merge(partial, blocks, c, dt);
+    for (long j = 0; j < c; j++)
+        dt[j] = -dt[j];
+    free(partial);
+    return 0;
+}
+
+/* ---- int8 activations ------------------------------------------------------------------------------------------ */
+
+void xn_fused_quantize(const float *restrict h, float *restrict q, double m, double half, double scale, long n)
+{
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < n; i++) {
+        double v = count_of(h[i], m, half, scale);
+        v = v < -128 ? -128 : v;
+        q[i] = (float)(v > 127 ? 127 : v);
+    }
+}
+
+int xn_fused_quantize_grad(const float *h, const float *gq, const float *gh, float *dh, double m, double half,
+                           double scale, double to_h, double *ret_sum, long n)
+{
+    long span = 8192, blocks = (n + span - 1) / span;
+    double *partial = malloc((size_t)blocks * sizeof(double));
+    float factor = (float)to_h;
+
+    if (!partial)
+        return -1;
+#pragma omp parallel for schedule(static)
+    for (long k = 0; k < blocks; k++) {
+        double sum = 0;
+        for (long i = k * span; i < (k + 1) * span && i < n; i++) {
+            double v = count_of(h[i], m, half, scale);
+            float g = v >= -128 && v <= 127 ? gq[i] : 0.0f;
+            sum += (double)(g * h[i]);
+            dh[i] = (gh ? gh[i] : 0.0f) + g * factor;
+        }
+        partial[k] = sum;
+    }
+    *ret_sum = 0;
+    for (long k = 0; k < blocks; k++)
+        *ret_sum += partial[k];
+    free(partial);
+    return 0;
 }
 
 /* ---- statistics ----------------------------------------------------------------------------------------------- */
 
-/* sums [2][c]: of s and of s*s, in double: exact where s are integers. Returns 0, or -1 without memory. */
 int xn_fused_moments(const float *restrict s, double *restrict sums, long rows, long c)
 {
-	long blocks = block_count(rows);
-	double *partial = calloc((size_t)(blocks * 2 * c), sizeof(double));
+    long blocks = block_count(rows);
+    double *partial = calloc((size_t)(blocks * 2 * c), sizeof(double));
 
-	if (!partial)
-		return -1;
+    if (!partial)
+        return -1;
 #pragma omp parallel for schedule(static)
-	for (long k = 0; k < blocks; k++) {
-		double *sum = partial + k * 2 * c, *square = sum + c;
-		for (long r = k * ROWS_BLOCK; r < block_end(k, rows); r++) {
-			for (long j = 0; j < c; j++) {
-				double v = (double)s[r * c + j];
-				sum[j] += v;
-				square[j] += v * v;
-			}
-		}
-	}
-	memset(sums, 0, (size_t)(2 * c) * sizeof(double));
-	for (long k = 0; k < blocks; k++)
-		for (long j = 0; j < 2 * c; j++)
-			sums[j] += partial[k * 2 * c + j];
-	free(partial);
-	return 0;
+    for (long k = 0; k < blocks; k++) {
+        double *sum = partial + k * 2 * c, *square = sum + c;
+        for (long r = k * ROWS_BLOCK; r < block_end(k, rows); r++) {
+            for (long j = 0; j < c; j++) {
+                double v = (double)s[r * c + j];
+                sum[j] += v;
+                square[j] += v * v;
+            }
+        }
+    }
+    memset(sums, 0, (size_t)(2 * c) * sizeof(double));
+    for (long k = 0; k < blocks; k++)
+        for (long j = 0; j < 2 * c; j++)
+            sums[j] += partial[k * 2 * c + j];
+    free(partial);
+    return 0;
 }
 
-/* ---- epilogue: scale, rounding, residual, saturation, RPReLU ------------------------------------------------------ */
+/* ---- epilogue: scale, rounding, residual, saturation, RPReLU
+ * ------------------------------------------------------ */
 
 struct element {
-	float before, t, after; /* p before saturation; t = sat(p) + a; the output before saturation */
+    float before, t, after; /* p before saturation; t = sat(p) + a; the output before saturation */
 };
 
 INLINE struct element forward(const struct epilogue *e, float s, float h, long j, int exact, int act)
 {
-	struct element v;
-	float y;
+    struct element v;
+    float y;
 
-	if (exact)
-		y = (float)floor(((double)s * e->im[j] + e->ib[j]) * e->scale);
-	else
-		y = floorf(s * e->m[j] + e->b[j] + 0.5f);
-	v.before = h + y * UNIT;
-	v.after = clamp_stream(v.before);
-	v.t = 0;
-	if (act) {
-		v.t = v.after + e->a[j];
-		float negative = floorf(v.t * e->slope[j] / UNIT) * UNIT;
-		v.after = (v.t >= 0 ? v.t : negative) + e->d[j];
-	}
-	return v;
+    if (exact)
+        y = (float)floor(((double)s * e->im[j] + e->ib[j]) * e->scale);
+    else
+        y = floorf(s * e->m[j] + e->b[j] + 0.5f);
+    v.before = h + y * UNIT;
+    v.after = clamp_stream(v.before);
+    v.t = 0;
+    if (act) {
+        v.t = v.after + e->a[j];
+        float negative = floorf(v.t * e->slope[j] / UNIT) * UNIT;
+        v.after = (v.t >= 0 ? v.t : negative) + e->d[j];
+    }
+    return v;
 }
 
-INLINE void apply_rows(const struct epilogue *e, const float *restrict s, const float *restrict h, float *restrict out, long begin, long end, long c,
-		       int exact, int act)
+INLINE void apply_rows(const struct epilogue *e, const float *restrict s, const float *restrict h, float *restrict out,
+                       long begin, long end, long c, int exact, int act)
 {
-	for (long r = begin; r < end; r++)
-		for (long j = 0; j < c; j++)
-			out[r * c + j] = clamp_stream(forward(e, s[r * c + j], h ? h[r * c + j] : 0.0f, j, exact, act).after);
+    for (long r = begin; r < end; r++)
+        for (long j = 0; j < c; j++)
+            out[r * c + j] = clamp_stream(forward(e, s[r * c + j], h ? h[r * c + j] : 0.0f, j, exact, act).after);
 }
 
-/* out = the stream after the layer; h may be NULL (no residual). */
 void xn_fused_apply(const struct epilogue *e, const float *s, const float *h, float *out, long rows, long c)
 {
-	long blocks = block_count(rows);
+    long blocks = block_count(rows);
 
 #pragma omp parallel for schedule(static)
-	for (long k = 0; k < blocks; k++) {
-		long begin = k * ROWS_BLOCK, end = block_end(k, rows);
-		struct epilogue copy = *e;
-		if (!e->im && e->a && h)
-			apply_rows(&copy, s, h, out, begin, end, c, 0, 1);
-		else if (!e->im && e->a)
-			apply_rows(&copy, s, NULL, out, begin, end, c, 0, 1);
-		else if (!e->im)
-			apply_rows(&copy, s, h, out, begin, end, c, 0, 0);
-		else if (e->a)
-			apply_rows(&copy, s, h, out, begin, end, c, 1, 1);
-		else
-			apply_rows(&copy, s, h, out, begin, end, c, 1, 0);
-	}
+    for (long k = 0; k < blocks; k++) {
+        long begin = k * ROWS_BLOCK, end = block_end(k, rows);
+        struct epilogue copy = *e;
+        if (!e->im && e->a && h)
+            apply_rows(&copy, s, h, out, begin, end, c, 0, 1);
+        else if (!e->im && e->a)
+            apply_rows(&copy, s, NULL, out, begin, end, c, 0, 1);
+        else if (!e->im)
+            apply_rows(&copy, s, h, out, begin, end, c, 0, 0);
+        else if (e->a)
+            apply_rows(&copy, s, h, out, begin, end, c, 1, 1);
+        else
+            apply_rows(&copy, s, h, out, begin, end, c, 1, 0);
+    }
 }
 
 /* The gradient at p, and the output's masked gradient in *ret_u. */
 INLINE float backward(const struct epilogue *e, const struct element *v, float g, long j, int act, float *ret_u)
 {
-	float u = g * (act ? inside_stream(v->after) : 1.0f);
+    float u = g * (act ? inside_stream(v->after) : 1.0f);
 
-	*ret_u = u;
-	return (act && v->t < 0 ? u * e->slope[j] : u) * inside_stream(v->before);
+    *ret_u = u;
+    return (act && v->t < 0 ? u * e->slope[j] : u) * inside_stream(v->before);
 }
 
-INLINE void reduce_rows(const struct epilogue *e, const float *restrict s, const float *restrict h, const float *restrict g, float *restrict sums, long begin,
-			long end, long c, int exact, int act)
+INLINE void reduce_rows(const struct epilogue *e, const float *restrict s, const float *restrict h,
+                        const float *restrict g, float *restrict sums, long begin, long end, long c, int exact, int act)
 {
-	float *restrict dm = sums, *restrict db = sums + c, *restrict da = sums + 2 * c, *restrict dslope = sums + 3 * c, *restrict dd = sums + 4 * c;
+    float *restrict dm = sums, *restrict db = sums + c, *restrict da = sums + 2 * c, *restrict dslope = sums + 3 * c,
+                    *restrict dd = sums + 4 * c;
 
-	memset(sums, 0, (size_t)(SUMS_MAX * c) * sizeof(float));
-	for (long r = begin; r < end; r++) {
-#pragma GCC ivdep
-		for (long j = 0; j < c; j++) {
-			long i = r * c + j;
-			struct element v = forward(e, s[i], h ? h[i] : 0.0f, j, exact, act);
-			float u, gp = backward(e, &v, g[i], j, act, &u);
-			dm[j] += gp * s[i];
-			db[j] += gp;
-			if (act) {
-				da[j] += v.t < 0 ? u * e->slope[j] : u;
-				dslope[j] += v.t < 0 ? u * v.t : 0.0f;
-				dd[j] += u;
-			}
-		}
-	}
+    memset(sums, 0, (size_t)(SUMS_MAX * c) * sizeof(float));
+    for (long r = begin; r < end; r++) {
+        for (long j = 0; j < c; j++) {
+            long i = r * c + j;
+            struct element v = forward(e, s[i], h ? h[i] : 0.0f, j, exact, act);
+            float u, gp = backward(e, &v, g[i], j, act, &u);
+            dm[j] += gp * s[i];
+            db[j] += gp;
+            if (act) {
+                da[j] += v.t < 0 ? u * e->slope[j] : u;
+                dslope[j] += v.t < 0 ? u * v.t : 0.0f;
+                dd[j] += u;
+            }
+        }
+    }
 }
 
-/* sums [5][c] of the gradients of m, b (without the factor UNIT), a, slope, d. Returns 0, or -1 without memory. */
-int xn_fused_reduce(const struct epilogue *e, const float *s, const float *h, const float *g, double *sums, long rows, long c)
+int xn_fused_reduce(const struct epilogue *e, const float *s, const float *h, const float *g, double *sums, long rows,
+                    long c)
 {
-	long blocks = block_count(rows);
-	float *partial = malloc((size_t)(blocks * SUMS_MAX * c) * sizeof(float));
+    long blocks = block_count(rows);
+    float *partial = malloc((size_t)(blocks * SUMS_MAX * c) * sizeof(float));
 
-	if (!partial)
-		return -1;
+    if (!partial)
+        return -1;
 #pragma omp parallel for schedule(static)
-	for (long k = 0; k < blocks; k++) {
-		long begin = k * ROWS_BLOCK, end = block_end(k, rows);
-		float *mine = partial + k * SUMS_MAX * c;
-		struct epilogue copy = *e;
-		if (!e->im && e->a && h)
-			reduce_rows(&copy, s, h, g, mine, begin, end, c, 0, 1);
-		else if (!e->im && e->a)
-			reduce_rows(&copy, s, NULL, g, mine, begin, end, c, 0, 1);
-		else if (!e->im)
-			reduce_rows(&copy, s, h, g, mine, begin, end, c, 0, 0);
-		else if (e->a)
-			reduce_rows(&copy, s, h, g, mine, begin, end, c, 1, 1);
-		else
-			reduce_rows(&copy, s, h, g, mine, begin, end, c, 1, 0);
-	}
-	merge(partial, blocks, SUMS_MAX * c, sums);
-	free(partial);
-	return 0;
+    for (long k = 0; k < blocks; k++) {
+        long begin = k * ROWS_BLOCK, end = block_end(k, rows);
+        float *mine = partial + k * SUMS_MAX * c;
+        struct epilogue copy = *e;
+        if (!e->im && e->a && h)
+            reduce_rows(&copy, s, h, g, mine, begin, end, c, 0, 1);
+        else if (!e->im && e->a)
+            reduce_rows(&copy, s, NULL, g, mine, begin, end, c, 0, 1);
+        else if (!e->im)
+            reduce_rows(&copy, s, h, g, mine, begin, end, c, 0, 0);
+        else if (e->a)
+            reduce_rows(&copy, s, h, g, mine, begin, end, c, 1, 1);
+        else
+            reduce_rows(&copy, s, h, g, mine, begin, end, c, 1, 0);
+    }
+    merge(partial, blocks, SUMS_MAX * c, sums);
+    free(partial);
+    return 0;
 }
 
-/* How the gradient reaches s: ds = gp*to_s + c0 + c1*s (the last two carry the batch statistics' part). */
-struct spread {
-	const float *to_s, *c0, *c1;
-};
-
-INLINE void spread_rows(const struct epilogue *e, const struct spread *w, const float *restrict s, const float *restrict h, const float *restrict g,
-			float *restrict ds, float *restrict dh, long begin, long end, long c, int exact, int act)
+INLINE void spread_rows(const struct epilogue *e, const struct spread *w, const float *restrict s,
+                        const float *restrict h, const float *restrict g, float *restrict ds, float *restrict dh,
+                        long begin, long end, long c, int exact, int act)
 {
-	for (long r = begin; r < end; r++) {
-#pragma GCC ivdep
-		for (long j = 0; j < c; j++) {
-			long i = r * c + j;
-			struct element v = forward(e, s[i], h ? h[i] : 0.0f, j, exact, act);
-			float u, gp = backward(e, &v, g[i], j, act, &u);
-			ds[i] = gp * w->to_s[j] + w->c0[j] + w->c1[j] * s[i];
-			if (h)
-				dh[i] = gp;
-		}
-	}
+    for (long r = begin; r < end; r++) {
+        for (long j = 0; j < c; j++) {
+            long i = r * c + j;
+            struct element v = forward(e, s[i], h ? h[i] : 0.0f, j, exact, act);
+            float u, gp = backward(e, &v, g[i], j, act, &u);
+            ds[i] = gp * w->to_s[j] + w->c0[j] + w->c1[j] * s[i];
+            if (h)
+                dh[i] = gp;
+        }
+    }
 }
 
-/* The gradients of s and, where h is not NULL, of h. */
-void xn_fused_spread(const struct epilogue *e, const struct spread *w, const float *s, const float *h, const float *g, float *ds, float *dh, long rows, long c)
+void xn_fused_spread(const struct epilogue *e, const struct spread *w, const float *s, const float *h, const float *g,
+                     float *ds, float *dh, long rows, long c)
 {
-	long blocks = block_count(rows);
+    long blocks = block_count(rows);
 
 #pragma omp parallel for schedule(static)
-	for (long k = 0; k < blocks; k++) {
-		long begin = k * ROWS_BLOCK, end = block_end(k, rows);
-		struct epilogue copy = *e;
-		struct spread ws = *w;
-		if (!e->im && e->a && h)
-			spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 0, 1);
-		else if (!e->im && e->a)
-			spread_rows(&copy, &ws, s, NULL, g, ds, NULL, begin, end, c, 0, 1);
-		else if (!e->im)
-			spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 0, 0);
-		else if (e->a)
-			spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 1, 1);
-		else
-			spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 1, 0);
-	}
+    for (long k = 0; k < blocks; k++) {
+        long begin = k * ROWS_BLOCK, end = block_end(k, rows);
+        struct epilogue copy = *e;
+        struct spread ws = *w;
+        if (!e->im && e->a && h)
+            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 0, 1);
+        else if (!e->im && e->a)
+            spread_rows(&copy, &ws, s, NULL, g, ds, NULL, begin, end, c, 0, 1);
+        else if (!e->im)
+            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 0, 0);
+        else if (e->a)
+            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 1, 1);
+        else
+            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 1, 0);
+    }
 }
 
 /* ---- down-sampling shortcut ------------------------------------------------------------------------------------ */
 
-/* out [n][h/2][w/2][c*copies] = mean of 2x2, (sum + 2) >> 2 in counts, the channels `copies` times over. x [n][h][w][c]. */
 void xn_fused_down(const float *restrict x, float *restrict out, long n, long h, long w, long c, long copies)
 {
-	long oh = h / 2, ow = w / 2;
+    long oh = h / 2, ow = w / 2;
 
 #pragma omp parallel for schedule(static)
-	for (long r = 0; r < n * oh; r++) {
-		const float *top = x + (r / oh * h + r % oh * 2) * w * c;
-		for (long q = 0; q < ow; q++) {
-			const float *p = top + q * 2 * c;
-			float *o = out + (r * ow + q) * c * copies;
-			for (long j = 0; j < c; j++)
-				o[j] = floorf((p[j] + p[j + c] + p[j + w * c] + p[j + w * c + c]) * (0.25f / UNIT) + 0.5f) * UNIT;
-			for (long k = 1; k < copies; k++)
-				memcpy(o + k * c, o, (size_t)c * sizeof(float));
-		}
-	}
+    for (long r = 0; r < n * oh; r++) {
+        const float *top = x + (r / oh * h + r % oh * 2) * w * c;
+        for (long q = 0; q < ow; q++) {
+            const float *p = top + q * 2 * c;
+            float *o = out + (r * ow + q) * c * copies;
+            for (long j = 0; j < c; j++)
+                o[j] = floorf((p[j] + p[j + c] + p[j + w * c] + p[j + w * c + c]) * (0.25f / UNIT) + 0.5f) * UNIT;
+            for (long k = 1; k < copies; k++)
+                memcpy(o + k * c, o, (size_t)c * sizeof(float));
+        }
+    }
 }
 
-/* dx [n][h][w][c], wholly written (rows and columns beyond an even size get 0). */
 void xn_fused_down_grad(const float *restrict g, float *restrict dx, long n, long h, long w, long c, long copies)
 {
-	long oh = h / 2, ow = w / 2;
+    long oh = h / 2, ow = w / 2;
 
 #pragma omp parallel for schedule(static)
-	for (long r = 0; r < n * h; r++) {
-		long image = r / h, y = r % h / 2;
-		float *row = dx + r * w * c;
-		memset(row, 0, (size_t)(w * c) * sizeof(float));
-		for (long q = 0; q < (y < oh ? 2 * ow : 0); q++) {
-			const float *p = g + ((image * oh + y) * ow + q / 2) * c * copies;
-			for (long k = 0; k < copies; k++)
-				for (long j = 0; j < c; j++)
-					row[q * c + j] += 0.25f * p[k * c + j];
-		}
-	}
+    for (long r = 0; r < n * h; r++) {
+        long image = r / h, y = r % h / 2;
+        float *row = dx + r * w * c;
+        memset(row, 0, (size_t)(w * c) * sizeof(float));
+        for (long q = 0; q < (y < oh ? 2 * ow : 0); q++) {
+            const float *p = g + ((image * oh + y) * ow + q / 2) * c * copies;
+            for (long k = 0; k < copies; k++)
+                for (long j = 0; j < c; j++)
+                    row[q * c + j] += 0.25f * p[k * c + j];
+        }
+    }
 }

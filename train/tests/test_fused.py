@@ -8,7 +8,7 @@ import copy
 import pytest
 import torch
 from xnortrain import fused, networks
-from xnortrain.layers import UNIT, RPReLU, RSign, Shortcut, StreamScale, set_binary_weights, set_exact
+from xnortrain.layers import UNIT, BinaryConv, Int8Conv, Int8Quantizer, RPReLU, RSign, Shortcut, StreamAdd, StreamScale, convolve, set_binary_weights, set_exact
 
 pytestmark = pytest.mark.skipif(fused.library() is None, reason="no C compiler: the fused library is not built")
 
@@ -47,11 +47,11 @@ def both(module: torch.nn.Module, inputs: list[torch.Tensor], call):
             return outs
 
         outs = wrap(step)
-        results.append(([o.detach() for o in outs], [x.grad for x in xs] + [p.grad for p in m.parameters()], dict(m.named_buffers())))
+        results.append(([o.detach() for o in outs], [x.grad for x in xs if getattr(module, "quantizer", xs) is not None] + [p.grad for p in m.parameters()], dict(m.named_buffers())))
     return results
 
 
-def compare(results) -> None:
+def compare(results, tolerance: float = 2e-4) -> None:
     (outs, grads, buffers), (plain_outs, plain_grads, plain_buffers) = results
     for a, b in zip(outs, plain_outs):
         assert torch.equal(a, b), f"{(a != b).sum()} of {a.numel()} differ forward"
@@ -59,7 +59,7 @@ def compare(results) -> None:
         if a is None or b is None:  # autograd's way to say zero
             assert all(v is None or not v.any() for v in (a, b))
         else:  # gradients of scales vanish by cancellation where the batch normalises: no relative tolerance for them
-            torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-4 * float(b.abs().max() + 1))
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max() + 1))
     for name in buffers:
         torch.testing.assert_close(buffers[name], plain_buffers[name])
 
@@ -75,6 +75,26 @@ def test_sign(estimator: str, channels: int) -> None:
     compare(both(module, [stream(g, 3, channels, 9, 7)], lambda m, h: m(h)[1:]))
 
 
+@pytest.mark.parametrize("step", [0.01, 0.3])
+def test_quantizer(step: float) -> None:
+    g = torch.Generator().manual_seed(2)
+    for call in (lambda m, h: m(h), lambda m, h: m(h)[:1], lambda m, h: m(h)[1:]):
+        compare(both(Int8Quantizer(step), [stream(g, 3, 20, 9, 7)], call))
+
+
+def test_add() -> None:
+    g = torch.Generator().manual_seed(4)
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add, self.act = StreamAdd(20), RPReLU(20)
+
+    module = Both()
+    randomize(module, g)
+    compare(both(module, [stream(g, 3, 20, 8, 6, wide=True), stream(g, 3, 20, 8, 6, wide=True)], lambda m, y, h: [m.add(y, h, m.act)]))
+
+
 @pytest.mark.parametrize("mode", ["train", "eval", "exact"])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("act", [False, True])
@@ -85,7 +105,7 @@ def test_epilogue(mode: str, residual: bool, act: bool, channels: int, wide: boo
     class Both(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.scale, self.act = StreamScale(channels, 1 / 24), RPReLU(channels)
+            self.scale, self.act = StreamScale(BinaryConv(64, channels)), RPReLU(channels)
 
     module = Both()
     randomize(module, g)
@@ -106,11 +126,38 @@ def test_shortcut(double: bool, size: int) -> None:
     compare(both(Shortcut(double), [stream(g, 3, 20, size, size)], lambda m, h: [m(h)]))
 
 
+@pytest.mark.parametrize("activations", ["sign", "int8", "pixels"])
+@pytest.mark.parametrize("weights", ["binary", "int8"])
+@pytest.mark.parametrize("ic,oc,kernel,stride,size", [(16, 16, 3, 1, 14), (32, 80, 3, 1, 7), (64, 128, 3, 2, 16), (48, 32, 5, 2, 9), (80, 64, 1, 1, 5), (16, 48, 1, 2, 8),
+                                                      (128, 64, 3, 1, 4)], ids=str)
+def test_convolve(activations: str, weights: str, ic: int, oc: int, kernel: int, stride: int, size: int) -> None:
+    if not fused.library().xn_convolve_available():
+        pytest.skip("no AVX-512 VNNI: convolutions run in PyTorch")
+    g = torch.Generator().manual_seed(ic + oc)
+    ic = 3 if activations == "pixels" else ic
+    quantizer = {"sign": RSign(ic), "int8": Int8Quantizer(0.1), "pixels": None}[activations]
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quantizer = quantizer
+            self.conv = BinaryConv(ic, oc, kernel, stride) if weights == "binary" else Int8Conv(ic, oc, kernel, stride)
+            set_binary_weights(self, True)
+
+    module = Both()
+    if quantizer is not None and activations == "sign":
+        randomize(quantizer, g)
+    n = 37  # no whole number of groups of images
+    h = stream(g, n, ic, size, size) if quantizer else torch.randint(0, 256, (n, ic, size, size), generator=g).float()
+    compare(both(module, [h], lambda m, h: convolve(m.quantizer, m.conv, h)[:2 if quantizer else 1]), 5e-3 if activations == "int8" else 1e-3)
+
+
 @pytest.mark.parametrize("stage", ["bits", "binary", "exact"])
-def test_whole_network(stage: str) -> None:
+@pytest.mark.parametrize("kind", ["residual", "squeeze", "depthwise"])
+def test_whole_network(kind: str, stage: str) -> None:
     torch.manual_seed(5)
     g = torch.Generator().manual_seed(5)
-    model = networks.ResidualNet((28, 28, 1), 10, width=16, blocks=(1, 2))
+    model = networks.build(kind, (28, 28, 1), 10, width=16, blocks=[1, 2], precision={"block2.*": "int8"})
     x = torch.randint(0, 256, (8, 1, 28, 28), generator=g).float()
     set_binary_weights(model, stage != "bits")
     set_exact(model, stage == "exact")

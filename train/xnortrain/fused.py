@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The elementwise work of training in C (train/fused/fused.c), behind PyTorch's autograd.
+"""The work of training in C (train/fused), behind PyTorch's autograd: elementwise passes fused, and convolutions of whole numbers on integer units.
 
 The library is built on first use with the system's C compiler, for this very processor, and kept in the user's cache folder by the hash of its source and flags.
 Where there is no compiler, for tensors on a GPU, and with XN_FUSED=0 in the environment, the plain modules of layers.py run instead: they are the definition,
@@ -25,8 +25,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .layers import StreamScale
 
-SOURCE = Path(__file__).resolve().parent.parent / "fused" / "fused.c"
-FLAGS = ["-std=c17", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared"]
+FOLDER = Path(__file__).resolve().parent.parent / "fused"
+SOURCES = [FOLDER / name for name in ("fused.h", "fused.c", "convolve.c")]
+FLAGS = ["-std=c17", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-w"]
 ESTIMATOR_CODES = {"h": 0, "clip": 1, "approxsign": 2}
 UNIT = 2.0**-8
 
@@ -46,22 +47,24 @@ def _processor() -> str:
 def build() -> Path | None:
     """The library's path, built if need be; None, with a reason on stderr, when it cannot be."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or not SOURCE.exists():
+    if compiler is None or not all(path.exists() for path in SOURCES):
         print("no C compiler: training runs on plain PyTorch, several times slower", file=sys.stderr)
         return None
-    digest = hashlib.sha256(SOURCE.read_bytes() + repr((FLAGS, _processor(), compiler)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES) + repr((FLAGS, _processor(), compiler)).encode()).hexdigest()[:16]
     path = _cache_folder() / f"fused-{digest}.so"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
+    sources = [str(source) for source in SOURCES if source.suffix == ".c"]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        done = subprocess.run([compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"], capture_output=True, text=True)
-        if done.returncode != 0:
-            print(f"{SOURCE} does not compile, training runs on plain PyTorch: {done.stderr.strip()}", file=sys.stderr)
-            return None
-        made.rename(path)
-    return path
+        for flags in (FLAGS, [flag for flag in FLAGS if flag != "-fopenmp"]):  # a compiler without OpenMP's runtime: one thread
+            done = subprocess.run([compiler, *flags, "-o", str(made), *sources, "-lm"], capture_output=True, text=True)
+            if done.returncode == 0:
+                made.rename(path)
+                return path
+    print(f"{FOLDER} does not compile, training runs on plain PyTorch: {done.stderr.strip()}", file=sys.stderr)
+    return None
 
 
 class _Epilogue(ctypes.Structure):
@@ -85,14 +88,24 @@ def library() -> Any:
     pointer, size = ctypes.c_void_p, ctypes.c_long
     for name, arguments in {"sign": [pointer] * 3 + [size] * 2, "sign_grad": [pointer] * 6 + [size] * 2 + [ctypes.c_int], "moments": [pointer] * 2 + [size] * 2,
                             "apply": [pointer] * 4 + [size] * 2, "reduce": [pointer] * 5 + [size] * 2, "spread": [pointer] * 7 + [size] * 2,
+                            "quantize": [pointer] * 2 + [ctypes.c_double] * 3 + [size], "quantize_grad": [pointer] * 4 + [ctypes.c_double] * 4 + [pointer, size],
                             "down": [pointer] * 2 + [size] * 5, "down_grad": [pointer] * 2 + [size] * 5}.items():
         getattr(lib, f"xn_fused_{name}").argtypes = arguments
+    lib.xn_convolve.argtypes = [pointer] * 4
+    lib.xn_convolve_grad.argtypes = [pointer] * 8 + [ctypes.c_float]
     return lib
 
 
 def usable(x: Tensor) -> bool:
     """Whether the library runs for this tensor."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and library() is not None
+
+
+def convolves(h: Tensor, weight: Tensor, groups: int, gradient: bool) -> bool:
+    """Whether Convolve runs for this input and weights [oc][ic][k][k]; gradient: whether h wants one."""
+    oc, ic, kernel, _ = weight.shape
+    fits = groups == 1 and oc % 16 == 0 and kernel % 2 == 1 and kernel <= 7 and (ic % 16 == 0 or not gradient)
+    return fits and usable(h) and bool(library().xn_convolve_available())
 
 
 def _last(x: Tensor) -> Tensor:
@@ -138,6 +151,31 @@ class Sign(torch.autograd.Function):
         dh, dt = torch.empty_like(h), torch.empty(h.shape[1], dtype=torch.float64)
         _check(library().xn_fused_sign_grad(h.data_ptr(), t.data_ptr(), gx.data_ptr(), _pointer(gh), dh.data_ptr(), dt.data_ptr(), *_rows(h), ctx.estimator))
         return dh, dt.float(), None
+
+
+class Quantize(torch.autograd.Function):
+    """(int8 counts of h in steps, h), as Sign. `step` is where the gradient goes, m and shift the integers that are applied."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor, step: Tensor, m: int, shift: int):  # type: ignore[override]
+        h = _last(h)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(h, step)
+        ctx.constants = m / UNIT, 2.0 ** (shift - 1) if shift else 0.0, 2.0**-shift
+        q = torch.empty_like(h)
+        library().xn_fused_quantize(h.data_ptr(), q.data_ptr(), *ctx.constants, h.numel())
+        return q, h
+
+    @staticmethod
+    def backward(ctx, gq: Tensor | None, gh: Tensor | None):  # type: ignore[override]
+        h, step = ctx.saved_tensors
+        if gq is None:
+            return gh, None, None, None
+        gq, gh = _last(gq), None if gh is None else _last(gh)
+        dh, total = torch.empty_like(h), torch.empty((), dtype=torch.float64)
+        _check(library().xn_fused_quantize_grad(h.data_ptr(), gq.data_ptr(), _pointer(gh), dh.data_ptr(), *ctx.constants, 1 / float(step), total.data_ptr(),
+                                                h.numel()))
+        return dh, (-total / step.double()**2).to(step.dtype), None, None
 
 
 # ---- epilogue -------------------------------------------------------------------------------------------------------
@@ -194,7 +232,8 @@ class Epilogue(torch.autograd.Function):
         _check(library().xn_fused_reduce(ctypes.byref(call), s.data_ptr(), _pointer(h), g.data_ptr(), sums.data_ptr(), rows, c))
         m, b = ctx.coefficients
         wanted = [*ctx.leaves, *ctx.statistics]
-        grads = torch.autograd.grad((m, b), wanted, ((sums[0] * UNIT).to(m.dtype), (sums[1] * UNIT).to(b.dtype)), allow_unused=True)
+        towards = ((sums[0] * UNIT).to(m.dtype), (sums[1] * UNIT).to(b.dtype))
+        grads = torch.autograd.grad((m, b), wanted, towards, allow_unused=True) if wanted else ()
         to_s, c0, c1 = (m.detach() * UNIT).contiguous(), torch.zeros(c), torch.zeros(c)
         if ctx.statistics:
             mean, (dmean, dvar) = ctx.statistics[0].detach(), grads[len(ctx.leaves):]
@@ -228,3 +267,58 @@ class Down(torch.autograd.Function):
         dx = torch.empty(ctx.shape, memory_format=torch.channels_last)
         library().xn_fused_down_grad(g.data_ptr(), dx.data_ptr(), n, h, w, c, ctx.copies)
         return dx, None
+
+
+# ---- convolution ----------------------------------------------------------------------------------------------------
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_long) for name in ("n", "h", "w", "ic", "oc", "kernel", "stride")]
+
+
+class _Source(ctypes.Structure):
+    _fields_ = [("h", ctypes.c_void_p), ("t", ctypes.c_void_p), ("m", ctypes.c_double), ("half", ctypes.c_double), ("scale", ctypes.c_double), ("mode", ctypes.c_int),
+                ("estimator", ctypes.c_int)]
+
+
+SOURCE_MODES = {"sign": 0, "int8": 1, "pixels": 2}
+
+
+class Convolve(torch.autograd.Function):
+    """(sums, h): the convolution of what `mode` makes of h with whole numbers `weight`. sign: `parameter` is the thresholds [ic]; int8: the step, with m and shift
+    in `integers`; pixels: h itself, whole numbers 0..255, and no gradient goes to it."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor, parameter: Tensor | None, weight: Tensor, mode: str, estimator: str, integers: tuple[int, int], stride: int):  # type: ignore[override]
+        h, weight = _last(h), _last(weight)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(h, parameter, weight)
+        ctx.arguments = mode, estimator, integers, stride
+        n, ic, height, width = h.shape
+        shape, source = Convolve._structures(ctx, h, parameter, weight)
+        out = torch.empty((n, weight.shape[0], (height - 1) // stride + 1, (width - 1) // stride + 1), memory_format=torch.channels_last)
+        _check(library().xn_convolve(ctypes.byref(shape), ctypes.byref(source), weight.data_ptr(), out.data_ptr()))
+        return out, h
+
+    @staticmethod
+    def _structures(ctx, h: Tensor, parameter: Tensor | None, weight: Tensor) -> tuple[_Shape, _Source]:
+        mode, estimator, (m, shift), stride = ctx.arguments
+        n, ic, height, width = h.shape
+        source = _Source(h.data_ptr(), _pointer(parameter), m / UNIT, 2.0 ** (shift - 1) if shift else 0.0, 2.0**-shift, SOURCE_MODES[mode], ESTIMATOR_CODES[estimator])
+        return _Shape(n, height, width, ic, weight.shape[0], weight.shape[2], stride), source
+
+    @staticmethod
+    def backward(ctx, gs: Tensor | None, gh: Tensor | None):  # type: ignore[override]
+        h, parameter, weight = ctx.saved_tensors
+        if gs is None:
+            return gh, None, None, None, None, None, None
+        mode = ctx.arguments[0]
+        gs, gh = _last(gs), None if gh is None else _last(gh)
+        shape, source = Convolve._structures(ctx, h, parameter, weight)
+        dh = None if mode == "pixels" else torch.empty_like(h)
+        dw, sums = torch.empty_like(weight), torch.empty(h.shape[1], dtype=torch.float64)
+        to_h = 1 / float(parameter) if mode == "int8" else 0.0
+        _check(library().xn_convolve_grad(ctypes.byref(shape), ctypes.byref(source), weight.data_ptr(), gs.data_ptr(), _pointer(gh), _pointer(dh), sums.data_ptr(),
+                                          dw.data_ptr(), to_h))
+        dp = {"sign": lambda: (-sums).float(), "int8": lambda: (-sums.sum() / parameter.double()**2).to(parameter.dtype), "pixels": lambda: None}[mode]()
+        return dh, dp, dw, None, None, None, None

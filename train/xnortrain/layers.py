@@ -5,21 +5,42 @@ The residual stream is int16 with one unit 2^-STREAM_BITS for the whole network.
 with a straight-through gradient); in *exact* mode (`set_exact`) the multiply-shift uses the very integers that are exported, so that the training graph and the
 exported file give the same logits: what was trained is what runs.
 
-Shapes are NCHW as PyTorch has them; weights are [oc][ic][kh][kw]. s is the sum of a convolution, h the stream in real units (h = integer * UNIT)."""
+Shapes are NCHW as PyTorch has them; weights are [oc][ic][kh][kw]. s is the sum of a convolution, always in counts (whole numbers once weights are binary), h the
+stream in real units (h = integer * UNIT). Modules that have one write themselves down with `export`."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fused
+from .xnorfile import Network, Value
 
 STREAM_BITS = 8
 UNIT = 2.0**-STREAM_BITS
 STREAM_MAX = 32767
 MULTIPLIER_MAX = 32767
 SHIFT_MAX = 30
+FLOAT32_EXACT = 2.0**24  # whole numbers up to here are exact in float32
+
+
+def array(tensor: Tensor, dtype: type = np.int64) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy().astype(dtype)
+
+
+def ohwi(weights: Tensor) -> np.ndarray:
+    """[oc][ic][kh][kw] -> int8 [oc][kh][kw][ic]."""
+    return array(weights, np.int8).transpose(0, 2, 3, 1)
+
+
+def fit_multiplier(largest: float) -> tuple[float, int]:
+    """2^n and n for the largest shift n with which largest * 2^n still is a multiplier."""
+    shift = SHIFT_MAX
+    while shift > 0 and largest * 2.0**shift > MULTIPLIER_MAX:
+        shift -= 1
+    return 2.0**shift, shift
 
 
 # ---- quantizers with straight-through gradients ---------------------------------------------------------------------
@@ -104,10 +125,13 @@ class RSign(nn.Module):
         self.threshold = nn.Parameter(torch.zeros(channels))
         self.estimator = estimator
 
+    def applied(self) -> Tensor:
+        """The threshold on the grid, where h >= t is h >= ceil(t): h - ceil(t) never changes sign by rounding of t."""
+        return replace(self.threshold, torch.ceil(self.threshold.detach() / UNIT) * UNIT)
+
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """(bits, h): what else uses h takes the second, so that both gradients meet in one pass."""
-        # On the grid of the stream h >= t is h >= ceil(t): the difference below never changes sign by rounding of t.
-        t = replace(self.threshold, torch.ceil(self.threshold.detach() / UNIT) * UNIT)
+        t = self.applied()
         if fused.usable(h):
             return fused.Sign.apply(h, t, self.estimator)
         return sign(h - t[:, None, None], self.estimator), h
@@ -115,6 +139,37 @@ class RSign(nn.Module):
     def integers(self) -> Tensor:
         """T int32 [c]."""
         return torch.ceil(self.threshold.detach() / UNIT).to(torch.int64)
+
+    def export(self, net: Network, h: Value, name: str) -> Value:
+        return net.threshold(h, array(self.integers()), name=name)
+
+
+class Int8Quantizer(nn.Module):
+    """int8 activations from the stream: q = sat8((M*x + half) >> n), the step (M, n) = UNIT / step trained. Counts q, not q*step, go on: the scale behind the
+    convolution makes up for it."""
+
+    def __init__(self, step: float = 0.04) -> None:
+        super().__init__()
+        self.log_step = nn.Parameter(torch.tensor(step).log())
+
+    def integers(self) -> tuple[int, int]:
+        """M, n."""
+        factor = UNIT / float(self.log_step.detach().double().exp())
+        power, shift = fit_multiplier(factor)
+        return min(round(factor * power), MULTIPLIER_MAX), shift
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(q, h), as RSign."""
+        m, shift = self.integers()
+        if fused.usable(h):
+            return fused.Quantize.apply(h, self.log_step.exp(), m, shift)
+        half = 2.0 ** (shift - 1) if shift else 0.0
+        integer = torch.floor(((h.detach() / UNIT).double() * m + half) / 2.0**shift).to(h.dtype)
+        return torch.clamp(replace(h / self.log_step.exp(), integer), -128, 127), h
+
+    def export(self, net: Network, h: Value, name: str) -> Value:
+        m, shift = self.integers()
+        return net.scale(h, np.full(h.c, m), np.zeros(h.c, np.int64), shift, dtype="int8", name=name)
 
 
 class RPReLU(nn.Module):
@@ -150,9 +205,15 @@ class RPReLU(nn.Module):
         """A int16, K uint8, B int16, each [c]."""
         return (to_stream(self.a.detach()) / UNIT, self.exponents().detach(), to_stream(self.b.detach()) / UNIT)
 
+    def export(self, net: Network, h: Value, name: str) -> Value:
+        a, k, b = self.integers()
+        return net.rprelu(h, array(a), array(k), array(b), name=name)
+
 
 class BinaryConv(nn.Module):
-    """s = conv(bits, sign(W)), padded with true zeros. Until `binary_weights` is set (stage two of the recipe) W itself is used."""
+    """s = conv(x, sign(W)), padded with true zeros; x bits or int8 counts. Until `binary_weights` is set (stage two of the recipe) W itself is used."""
+
+    bits = True
 
     def __init__(self, ic: int, oc: int, kernel: int = 3, stride: int = 1, groups: int = 1, estimator: str = "h") -> None:
         super().__init__()
@@ -161,24 +222,36 @@ class BinaryConv(nn.Module):
         self.stride, self.padding, self.groups, self.estimator = stride, kernel // 2, groups, estimator
         self.binary_weights = False
 
-    def forward(self, bits: Tensor) -> Tensor:
+    def whole(self) -> Tensor | None:
+        """The weights as whole numbers, once they are."""
+        return sign(self.weight, self.estimator) if self.binary_weights else None
+
+    def forward(self, x: Tensor) -> Tensor:
         weight = sign(self.weight, self.estimator) if self.binary_weights else self.weight
-        return F.conv2d(bits, weight, stride=self.stride, padding=self.padding, groups=self.groups)
+        return F.conv2d(x, weight, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def integers(self) -> Tensor:
         """+1/-1 int8 [oc][ic][kh][kw]."""
         return (self.weight.detach() >= 0).to(torch.int8) * 2 - 1
 
+    def export(self, net: Network, x: Value, name: str, flip: np.ndarray | None = None) -> Value:
+        """flip bool [oc]: filters to negate."""
+        weights = ohwi(self.integers())
+        if flip is not None:
+            weights[flip] *= -1
+        return net.conv(x, weights, bits=True, stride=self.stride, pad=self.padding, pad_mode="zero", groups=self.groups, name=name)
+
 
 class Int8Conv(nn.Module):
-    """s = conv(x, q), q int8 weights trained through their quantizer (a step for each output channel), x integers (pixels 0..255). The output is in real units
-    (s * step); `step` and the integers go to the export."""
+    """s = conv(x, q), q int8 weights trained through their quantizer (a step for each output channel), x whole numbers (pixels 0..255, int8 counts or bits)."""
 
-    def __init__(self, ic: int, oc: int, kernel: int, stride: int) -> None:
+    bits = False
+
+    def __init__(self, ic: int, oc: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(oc, ic, kernel, kernel))
+        self.weight = nn.Parameter(torch.empty(oc, ic // groups, kernel, kernel))
         nn.init.kaiming_normal_(self.weight)
-        self.stride, self.padding = stride, kernel // 2
+        self.stride, self.padding, self.groups = stride, kernel // 2, groups
 
     def step(self) -> Tensor:
         """[oc]."""
@@ -188,35 +261,78 @@ class Int8Conv(nn.Module):
         """Integers -127..127 as floats, [oc][ic][kh][kw]."""
         return torch.clamp(round_ste(self.weight / self.step()[:, None, None, None]), -127, 127)
 
+    def whole(self) -> Tensor | None:
+        return self.quantized()
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.quantized(), stride=self.stride, padding=self.padding)
+        q = self.quantized()
+        if float(q.detach().abs().sum(dim=(1, 2, 3)).max()) * 255 >= FLOAT32_EXACT:  # sums could round
+            return F.conv2d(x.double(), q.double(), stride=self.stride, padding=self.padding, groups=self.groups).float()
+        return F.conv2d(x, q, stride=self.stride, padding=self.padding, groups=self.groups)
+
+    def export(self, net: Network, x: Value, name: str, flip: np.ndarray | None = None) -> Value:
+        weights = ohwi(self.quantized())
+        if flip is not None:
+            weights[flip] *= -1
+        return net.conv(x, weights, bits=False, stride=self.stride, pad=self.padding, pad_mode="zero", groups=self.groups, name=name)
+
+
+def convolve(quantizer: RSign | Int8Quantizer | None, conv: BinaryConv | Int8Conv, h: Tensor) -> tuple[Tensor, Tensor]:
+    """(conv(quantizer(h)), h), on integer units where that can be; without a quantizer h are pixels."""
+    weight = conv.whole() if fused.convolves(h, conv.weight, conv.groups, quantizer is not None) else None
+    if weight is not None and quantizer is None:
+        return fused.Convolve.apply(h, None, weight, "pixels", "h", (1, 0), conv.stride)
+    if weight is not None and isinstance(quantizer, RSign):
+        return fused.Convolve.apply(h, quantizer.applied(), weight, "sign", quantizer.estimator, (1, 0), conv.stride)
+    if weight is not None and isinstance(quantizer, Int8Quantizer):
+        return fused.Convolve.apply(h, quantizer.log_step.exp(), weight, "int8", "h", quantizer.integers(), conv.stride)
+    x, h = quantizer(h) if quantizer is not None else (h, h)
+    return conv(x), h
+
+
+SCALES = ("trained", "analytic", "none")
 
 
 class StreamScale(nn.Module):
-    """Trained scaling factors, batch normalisation and the way into the stream: h' = sat(h + gamma * (alpha_c * beta * s - mean)/sigma + bias).
+    """Scaling factors, batch normalisation and the way into the stream: h' = sat(h + gamma * (alpha_c * beta * s - mean)/sigma + bias).
 
-    alpha_c: scaling factor of the weights of an output channel; beta: of the activations (Xu & Cheung, section 3.1), both trained; an L2 penalty keeps alpha small
-    (`penalty`). `unit` is a constant that brings s to about 1 so that both start at 1. All of it folds into the integers M, B, n of SCALE: h' = sat16(h + ((M*s + B + half) >> n)). In exact mode the forward pass uses M, B, n (in
-    float64, which holds them exactly) and the frozen statistics; gradients flow to gamma, bias, alpha and s as if it were real."""
+    alpha_c: scaling factor of the weights of an output channel; beta: of the activations (Xu & Cheung, section 3.1). `scales` says where they come from:
+    "trained" with the rest, an L2 penalty keeping alpha small (`penalty`); "analytic", alpha_c the mean of |W| over the filter (XNOR-Net) and beta 1; "none", 1.
+    Without `normalise` (for comparisons) there is no normalisation: h' = sat(h + gamma * alpha_c * beta * s + bias). `conv` made s; `unit` is a constant that
+    brings s to about 1, so that the trained factors begin at 1.
 
-    def __init__(self, channels: int, unit: float) -> None:
+    All of it folds into the integers M, B, n of SCALE: h' = sat16(h + ((M*s + B + half) >> n)). In exact mode the forward pass uses M, B, n (in float64, which
+    holds them exactly) and the frozen statistics; gradients flow to gamma, bias, alpha and s as if it were real."""
+
+    def __init__(self, conv: BinaryConv | Int8Conv, scales: str = "trained", normalise: bool = True, unit: float | None = None) -> None:
         super().__init__()
-        self.unit = unit
-        self.alpha = nn.Parameter(torch.ones(channels))
-        self.beta = nn.Parameter(torch.tensor(1.0))
+        channels, taps = conv.weight.shape[0], conv.weight[0].numel()
+        self.scales, self.normalise = scales, normalise
+        self.unit = unit or 1 / (taps**0.5 * (1 if conv.bits else 40))
+        if scales == "trained":
+            self.alpha, self.beta = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.tensor(1.0))
+        if scales == "analytic":
+            self.unit = 1.0
+        self.conv = [conv]  # not a child: it is somebody else's
         self.bn = nn.BatchNorm2d(channels)
         self.exact = False
 
     def penalty(self) -> Tensor:
         """Sum of squares of the weights' scaling factors."""
-        return (self.alpha**2).sum()
+        return (self.alpha**2).sum() if self.scales == "trained" else torch.zeros(())
 
     def parameter_list(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.alpha, self.beta, self.bn.weight, self.bn.bias
+        """alpha [c], beta, gamma [c], bias [c]."""
+        gamma, bias = self.bn.weight, self.bn.bias
+        if self.scales == "trained":
+            return self.alpha, self.beta, gamma, bias
+        if self.scales == "analytic":
+            return self.conv[0].weight.abs().mean(dim=(1, 2, 3)), torch.ones(()), gamma, bias
+        return torch.ones_like(gamma), torch.ones(()), gamma, bias
 
     def batch_statistics(self) -> bool:
         """Whether the forward pass normalises by the batch (else by the running statistics)."""
-        return self.training and not self.exact
+        return self.training and not self.exact and self.normalise
 
     @staticmethod
     def statistics(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -227,7 +343,8 @@ class StreamScale(nn.Module):
     @torch.no_grad()
     def note_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Into the running statistics, which are of s * factor."""
-        factor = (self.alpha * self.beta * self.unit).double()
+        alpha, beta, _, _ = self.parameter_list()
+        factor = (alpha * beta * self.unit).double()
         momentum, bn = self.bn.momentum, self.bn
         bn.running_mean.lerp_((factor * mean).float(), momentum)  # type: ignore[union-attr, arg-type]
         bn.running_var.lerp_((factor * factor * variance * (count / max(count - 1, 1))).float(), momentum)  # type: ignore[union-attr, arg-type]
@@ -235,6 +352,8 @@ class StreamScale(nn.Module):
     def fold(self, alpha: Tensor, beta: Tensor, gamma: Tensor, bias: Tensor, mean: Tensor | None = None, variance: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """m, b [c], in counts of the stream: y = m*s + b. From the statistics of s where given, else from the running ones."""
         factor = alpha * beta * self.unit
+        if not self.normalise:
+            return gamma * factor / UNIT, bias / UNIT
         if mean is None or variance is None:
             g = gamma / torch.sqrt(self.bn.running_var + self.bn.eps)  # type: ignore[operator]
             return g * factor / UNIT, (bias - g * self.bn.running_mean) / UNIT  # type: ignore[operator]
@@ -244,21 +363,21 @@ class StreamScale(nn.Module):
     def integers(self) -> tuple[Tensor, Tensor, int]:
         """M int16 [c], B int64 [c] as float64 holding integers, shift n: the largest shift with which every M fits."""
         m, b = (v.detach().double() for v in self.fold(*self.parameter_list()))
-        largest = float(m.abs().max())
-        shift = SHIFT_MAX
-        while shift > 0 and largest * 2.0**shift > MULTIPLIER_MAX:
-            shift -= 1
-        factor = 2.0**shift
+        factor, shift = fit_multiplier(float(m.abs().max()))
         return torch.clamp(torch.round(m * factor), -MULTIPLIER_MAX, MULTIPLIER_MAX), torch.round(b * factor), shift
+
+    def _coefficients(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """m, b [c] for these sums, noting their statistics where they count."""
+        if not self.batch_statistics():
+            return self.fold(*self.parameter_list())
+        v, count = s.double(), s.numel() // s.shape[1]
+        statistics = self.statistics(torch.stack((v.sum(dim=(0, 2, 3)), (v * v).sum(dim=(0, 2, 3)))), count)
+        self.note_statistics(*(t.detach() for t in statistics), count)
+        return self.fold(*self.parameter_list(), *statistics)
 
     def scaled(self, s: Tensor) -> Tensor:
         """y on the grid of the stream, before the residual is added."""
-        statistics: tuple[Tensor, ...] = ()
-        if self.batch_statistics():
-            v, count = s.double(), s.numel() // s.shape[1]
-            statistics = self.statistics(torch.stack((v.sum(dim=(0, 2, 3)), (v * v).sum(dim=(0, 2, 3)))), count)
-            self.note_statistics(*(t.detach() for t in statistics), count)
-        m, b = (v[:, None, None] for v in self.fold(*self.parameter_list(), *statistics))
+        m, b = (v[:, None, None] for v in self._coefficients(s))
         if not self.exact:
             return round_ste(s * m + b) * UNIT
         im, ib, shift = self.integers()
@@ -275,6 +394,67 @@ class StreamScale(nn.Module):
         y = torch.clamp(y if h is None else h + y, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT)
         return act(y) if act else y
 
+    def export(self, net: Network, s: Value, name: str, residual: Value | None = None) -> Value:
+        m, b, shift = self.integers()
+        return net.scale(s, array(m), array(b), shift, residual=residual, name=name)
+
+
+class FoldedSign(StreamScale):
+    """Bits straight from sums, where no residual needs the stream: sign(m*s + b) >= 0, after the largest of each 2x2 where `pool`. The scales and the normalisation
+    fold into a threshold on s, found by search over the whole numbers: the float expression itself is evaluated, so there is nothing to disagree. A filter whose m is
+    negative is negated."""
+
+    def __init__(self, conv: BinaryConv | Int8Conv, estimator: str, pool: bool, **options: object) -> None:
+        super().__init__(conv, **options)  # type: ignore[arg-type]
+        self.estimator, self.pool = estimator, pool
+
+    def forward(self, s: Tensor, h: Tensor | None = None, act: RPReLU | None = None) -> Tensor:  # noqa: ARG002
+        m, b = (v[:, None, None] for v in self._coefficients(s))
+        y = (s * m + b) * UNIT
+        return sign(F.max_pool2d(y, 2) if self.pool else y, self.estimator)
+
+    def thresholds(self, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """T int64 [c] and flip bool [c] with bit = (flip ? -s : s) >= T, for |s| <= limit."""
+        m, b = (v.detach() for v in self.fold(*self.parameter_list()))
+        flip = m < 0
+        low, high = torch.full(m.shape, -limit - 1, dtype=torch.int64), torch.full(m.shape, limit + 1, dtype=torch.int64)
+        while bool((high - low > 1).any()):  # bit is 0 at low and 1 at high
+            middle = (low + high) // 2
+            s = torch.where(flip, -middle, middle).to(m.dtype)
+            one = (s * m + b) * UNIT >= 0
+            low, high = torch.where(one, low, middle), torch.where(one, middle, high)
+        return high.numpy(), flip.numpy()
+
+    def export(self, net: Network, x: Value, name: str, residual: Value | None = None) -> Value:  # noqa: ARG002
+        """With its convolution: x is that one's input."""
+        conv = self.conv[0]
+        limit = int(conv.integers().abs().sum(dim=(1, 2, 3)).max() if conv.bits else conv.quantized().abs().sum(dim=(1, 2, 3)).max()) * 255
+        t, flip = self.thresholds(limit)
+        bits = net.threshold(conv.export(net, x, f"{name}.conv", flip), t, name=f"{name}.sign")
+        return net.maxpool(bits, 2, 2, name=f"{name}.pool") if self.pool else bits
+
+
+class StreamAdd(nn.Module):
+    """h' = act(sat(h + y)), both streams of `channels`."""
+
+    exact = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def batch_statistics(self) -> bool:
+        return False
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """As a scale's, for fused.Epilogue: y as it is."""
+        return torch.full((self.channels,), 1 / UNIT), torch.zeros(self.channels)
+
+    def forward(self, y: Tensor, h: Tensor, act: RPReLU) -> Tensor:
+        if fused.usable(y):
+            return fused.Epilogue.apply(y, h, self, *act.vectors())
+        return act(torch.clamp(h + y, -(STREAM_MAX + 1) * UNIT, STREAM_MAX * UNIT))
+
 
 class Shortcut(nn.Module):
     """Down-sampling shortcut: mean of 2x2 with rounding, (sum + 2) >> 2, and the channels twice over."""
@@ -288,6 +468,10 @@ class Shortcut(nn.Module):
             return fused.Down.apply(h, 2 if self.double else 1)
         h = round_ste(F.avg_pool2d(h, 2) / UNIT) * UNIT
         return torch.cat((h, h), dim=1) if self.double else h
+
+    def export(self, net: Network, h: Value, name: str) -> Value:
+        h = net.avgpool(h, 2, 2, 1, 2, name=f"{name}.down")
+        return net.concat([h, h], name=f"{name}.double") if self.double else h
 
 
 class Int8Head(nn.Module):
@@ -305,10 +489,8 @@ class Int8Head(nn.Module):
     def activation_integers(self) -> tuple[int, int]:
         """M, n with q_a = sat8((M*sum + half) >> n), sum in stream units over all pixels."""
         factor = UNIT / (self.pixels * float(self.log_step.detach().double().exp()))
-        shift = SHIFT_MAX
-        while shift > 0 and factor * 2.0**shift > MULTIPLIER_MAX:
-            shift -= 1
-        return round(factor * 2.0**shift), shift
+        power, shift = fit_multiplier(factor)
+        return min(round(factor * power), MULTIPLIER_MAX), shift
 
     def weight_step(self) -> Tensor:
         return self.weight.detach().abs().max().clamp(min=1e-8) / 127
@@ -334,6 +516,13 @@ class Int8Head(nn.Module):
         q = torch.clamp(replace(real, integer), -128, 127)
         z = F.linear(q, self.quantized_weight()) + replace(self.bias / (step_w * step_a), self.bias_integers())
         return z * step_w * step_a, z
+
+    def export(self, net: Network, h: Value) -> Value:
+        m, shift = self.activation_integers()
+        total = net.global_avgpool(h, name="head.sum")
+        q = net.scale(total, np.full(h.c, m), np.zeros(h.c, np.int64), shift, dtype="int8", name="head.mean")
+        z = net.dense(q, array(self.quantized_weight(), np.int8), bits=False, name="head.dense")
+        return net.logits(z, bias=array(self.bias_integers()), scale=float(self.weight_step() * self.log_step.detach().exp()))
 
 
 def set_exact(model: nn.Module, exact: bool) -> None:

@@ -6,11 +6,12 @@
     2 binary  binary   float             cosine from lr     0
     3 exact   binary   exported integers  cosine from lr/20  0     (batch statistics frozen)
 
-A run folder holds config.json, metrics.csv (a line an epoch), and last.pt, from which an interrupted run goes on. The best exact epoch by validation accuracy is
+A run folder holds config.json, metrics.csv (a line an epoch), curves.png, and last.pt, from which an interrupted run goes on. The best exact epoch by validation accuracy is
 what is exported; the test set is looked at once, at the end."""
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -25,8 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .data import Batches, Dataset, Split, to_input
+from . import curves, interpret
+from .data import Augment, Batches, Dataset, Split, to_input
 from .layers import scale_penalty, set_binary_weights, set_exact
+from .networks import Exporting, build
+from .progress import Progress
+from .xnorfile import FormatError, Network
 
 
 class TrainingError(RuntimeError):
@@ -43,11 +48,14 @@ class Config:
     batch: int = 128
     lr: float = 2e-3
     decay: float = 1e-5
+    schedule: str = "cosine"  # or "linear": how the learning rate falls to 0 within a stage
     scale_l2: float = 1e-5
     smoothing: float = 0.05
     epochs: tuple[int, int, int] = (2, 6, 1)
-    shift: int = 2
-    flip: bool = True
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    teacher: str = ""  # folder of a finished run to learn from
+    distill: float = 0.0  # share of the loss that is the teacher's soft labels
+    temperature: float = 2.0  # of those
 
 
 STAGES = ("bits", "binary", "exact")
@@ -62,97 +70,172 @@ def configure_torch(threads: int) -> None:
 def predict(model: nn.Module, images: np.ndarray, chunk: int = 500) -> np.ndarray:
     """Integer logits of the training graph, int32 [n][classes]."""
     model.eval()
-    return torch.cat([model.logits(to_input(images[i:i + chunk])) for i in range(0, len(images), chunk)]).numpy()  # type: ignore[operator]
+    device = next(model.parameters()).device
+    return torch.cat([model.logits(to_input(images[i:i + chunk]).to(device)).cpu() for i in range(0, len(images), chunk)]).numpy()  # type: ignore[operator]
 
 
 def accuracy(model: nn.Module, split: Split) -> float:
     return float((predict(model, split.images).argmax(axis=1) == split.labels).mean())
 
 
+@torch.no_grad()
+def preflight(model: Exporting, images: int = 2) -> None:
+    """Before hours are spent: the untrained network, exported, keeps every rule of the format, which all accelerators share, and gives the graph's own logits.
+    Raises TrainingError naming the layer and the rule."""
+    x = np.random.default_rng(0).integers(0, 256, (images, *model.shape), dtype=np.uint8)
+    probe = copy.deepcopy(model).eval()
+    set_binary_weights(probe, True)
+    set_exact(probe, True)
+    try:
+        net = Network.from_bytes(probe.export({"name": "untrained"}).to_bytes())
+    except FormatError as error:
+        raise TrainingError(f"no accelerator can run this network: {error}") from error
+    if not np.array_equal(probe.logits(to_input(x)).numpy(), interpret.run(net, x)):
+        raise TrainingError("the exported network does not give the training graph's logits: this is an error of the program")
+
+
 class Run:
     """One training run in its folder."""
 
-    def __init__(self, model: nn.Module, data: Dataset, config: Config, folder: Path) -> None:
+    def __init__(self, model: Exporting, data: Dataset, config: Config, folder: Path, teacher: Exporting | None = None) -> None:
         self.model, self.data, self.config, self.folder = model.to(memory_format=torch.channels_last), data, config, folder
+        self.teacher = teacher
         folder.mkdir(parents=True, exist_ok=True)
         self.done = [0, 0, 0]
         self.best: tuple[float, dict[str, Any] | None] = (-1.0, None)
-        self.seconds = 0.0
+        self.seconds, self.core_seconds = 0.0, 0.0
         self._check_folder()
 
     def _check_folder(self) -> None:
         """A folder of another configuration is refused before hours are spent."""
-        wanted = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        wanted = json.loads(json.dumps({**dataclasses.asdict(self.config), "data": {"name": self.data.name, "sha256": self.data.sha256}}))
         path = self.folder / "config.json"
-        if path.exists() and json.loads(path.read_text()) != wanted:
-            raise TrainingError(f"{path} is of a run with other settings; choose another --run folder or remove it")
-        path.write_text(json.dumps(wanted, indent=1))
+        found = {**json.loads(json.dumps(dataclasses.asdict(Config()))), **json.loads(path.read_text())} if path.exists() else wanted
+        if found != wanted:
+            different = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+            raise TrainingError(f"{path} is of a run with other settings ({', '.join(different)}); choose another --run folder or remove it")
+        path.write_text(json.dumps(wanted, indent=1) + "\n")
         if (self.folder / "last.pt").exists():
-            state = torch.load(self.folder / "last.pt")
+            state = torch.load(self.folder / "last.pt", map_location="cpu")
             self.model.load_state_dict(state["model"])
-            self.done, self.best, self.seconds = state["done"], state["best"], state["seconds"]
+            self.done, self.best, self.seconds, self.core_seconds = state["done"], state["best"], state["seconds"], state["core_seconds"]
             print(f"going on after {self.done} epochs", file=sys.stderr)
 
-    def _save(self) -> None:
+    def to(self, device: str) -> None:
+        """Train on a GPU, in whole float32; the checkpoint stays the same."""
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self.model.to(device)
+        if self.teacher is not None:
+            self.teacher.to(device)
+
+    @staticmethod
+    def finished(folder: Path, data: Dataset) -> Exporting:
+        """The network that a finished run left. Raises TrainingError where there is none or it is of other data."""
+        if not (folder / "last.pt").exists() or not (folder / "config.json").exists():
+            raise TrainingError(f"{folder} holds no finished run")
+        told, state = json.loads((folder / "config.json").read_text()), torch.load(folder / "last.pt", map_location="cpu")
+        if told["data"]["sha256"] != data.sha256:
+            raise TrainingError(f"{folder} was trained on {told['data']['name']} with another SHA-256, not on this {data.name}")
+        if state["best"][1] is None:
+            raise TrainingError(f"{folder} is not finished: it has no epoch of stage {STAGES[2]}")
+        model = build(told["network"], data.test.images.shape[1:], len(data.labels), **told["options"])
+        model.load_state_dict(state["best"][1])
+        set_binary_weights(model, True)
+        set_exact(model, True)
+        return model.eval()
+
+    def float_accuracy(self, model: nn.Module) -> float:
+        """On the reported split with scales and normalisation in floating point, as before folding."""
+        set_exact(model, False)
+        try:
+            return accuracy(model, self.data.test)
+        finally:
+            set_exact(model, True)
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
         partial = self.folder / "last.pt.new"
-        torch.save({"model": self.model.state_dict(), "done": self.done, "best": self.best, "seconds": self.seconds}, partial)
+        torch.save({"model": self.model.state_dict(), "optimizer": optimizer.state_dict(), "done": self.done, "best": self.best, "seconds": self.seconds,
+                    "core_seconds": self.core_seconds}, partial)
         partial.rename(self.folder / "last.pt")
 
+    def _rate(self, stage: int, progress: float) -> float:
+        """The learning rate; progress 0..1 within the stage."""
+        fall = 0.5 * (1 + math.cos(math.pi * progress)) if self.config.schedule == "cosine" else 1 - progress
+        return self.config.lr / (20 if stage == 2 else 1) * fall
+
     def _optimizer(self, stage: int) -> torch.optim.Optimizer:
-        lr = self.config.lr / (20 if stage == 2 else 1)
-        return torch.optim.Adam(self.model.parameters(), lr=lr, weight_decay=self.config.decay if stage == 0 else 0.0)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self._rate(stage, 0), weight_decay=self.config.decay if stage == 0 else 0.0)
+        if 0 < self.done[stage] < self.config.epochs[stage]:  # in the midst of a stage
+            optimizer.load_state_dict(torch.load(self.folder / "last.pt")["optimizer"])
+        return optimizer
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        loss = F.cross_entropy(self.model(x), y, label_smoothing=self.config.smoothing)
+        scores = self.model(x)
+        loss = F.cross_entropy(scores, y, label_smoothing=self.config.smoothing)
+        if self.teacher is not None:
+            t = self.config.temperature
+            with torch.no_grad():
+                soft = F.softmax(self.teacher(x) / t, dim=1)
+            loss = (1 - self.config.distill) * loss + self.config.distill * t * t * F.kl_div(F.log_softmax(scores / t, dim=1), soft, reduction="batchmean")
         return loss + self.config.scale_l2 * scale_penalty(self.model)
 
     def _epoch(self, stage: int, epoch: int, optimizer: torch.optim.Optimizer) -> float:
-        batches = Batches(self.data.train, self.config.batch, hash((self.config.seed, stage, epoch)) % 2**31, self.config.shift, self.config.flip)
-        total, count, started = 0.0, 0, time.monotonic()
+        batches = Batches(self.data.train, self.config.batch, hash((self.config.seed, stage, epoch)) % 2**31, self.config.augment)
+        total, steps = 0.0, len(batches) * self.config.epochs[stage]
         self.model.train()
-        steps = len(batches) * self.config.epochs[stage]
-        for i, (x, y) in enumerate(batches):
-            progress = (epoch * len(batches) + i) / steps
+        shown = Progress(batches, f"{STAGES[stage]} {epoch + 1}/{self.config.epochs[stage]}", scale=self.config.batch)
+        device = next(self.model.parameters()).device
+        for i, (x, y) in enumerate(shown):
+            x, y = x.to(device), y.to(device)
             for group in optimizer.param_groups:
-                group["lr"] = (self.config.lr / (20 if stage == 2 else 1)) * 0.5 * (1 + math.cos(math.pi * progress))
+                group["lr"] = self._rate(stage, (epoch * len(batches) + i) / steps)
             loss = self._loss(x, y)
-            if not math.isfinite(float(loss)):
-                raise TrainingError(f"the loss is {float(loss)} in stage {STAGES[stage]}, epoch {epoch}, batch {i}: lower --lr (now {self.config.lr})")
+            value = float(loss)
+            if not math.isfinite(value):
+                raise TrainingError(f"the loss is {value} in stage {STAGES[stage]}, epoch {epoch + 1}, batch {i + 1}: lower --lr (now {self.config.lr})")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            total, count = total + float(loss), count + 1
-            if sys.stderr.isatty() or i % 100 == 99:
-                rate = (i + 1) * self.config.batch / (time.monotonic() - started)
-                end = "\r" if sys.stderr.isatty() else "\n"
-                print(f"{STAGES[stage]} {epoch + 1}/{self.config.epochs[stage]}  {i + 1}/{len(batches)}  loss {total / count:.4f}  {rate:.0f} images/s ", end=end,
-                      file=sys.stderr, flush=True)
-        return total / max(count, 1)
+            total += value
+            shown.note(f"loss {total / (i + 1):.4f}")
+        return total / max(len(batches), 1)
+
+    def _note(self, stage: int, epoch: int, loss: float, validation: float) -> None:
+        """A line to metrics.csv and to the terminal."""
+        path = self.folder / "metrics.csv"
+        with open(path, "a", newline="") as f:
+            if f.tell() == 0:
+                csv.writer(f).writerow(["stage", "epoch", "loss", "validation", "seconds", "core_seconds"])
+            csv.writer(f).writerow([STAGES[stage], epoch + 1, f"{loss:.5f}", f"{validation:.4f}", f"{self.seconds:.0f}", f"{self.core_seconds:.0f}"])
+        print(f"{STAGES[stage]} {epoch + 1}/{self.config.epochs[stage]}: loss {loss:.4f}, validation {100 * validation:.2f} %, {self.seconds:.0f} s in all",
+              file=sys.stderr, flush=True)
 
     def _stage(self, stage: int) -> None:
         set_binary_weights(self.model, stage >= 1)
         set_exact(self.model, stage == 2)
         optimizer = self._optimizer(stage)
         for epoch in range(self.done[stage], self.config.epochs[stage]):
-            started = time.monotonic()
+            started, cpu_started = time.monotonic(), time.process_time()
             loss = self._epoch(stage, epoch, optimizer)
             validation = accuracy(self.model, self.data.validation)
             self.seconds += time.monotonic() - started
+            self.core_seconds += time.process_time() - cpu_started
             self.done[stage] = epoch + 1
-            if stage == 2 and validation > self.best[0]:
+            if stage == 2 and (validation > self.best[0] or not self.data.choose()):
                 self.best = (validation, {k: v.clone() for k, v in self.model.state_dict().items()})
-            with open(self.folder / "metrics.csv", "a", newline="") as f:
-                csv.writer(f).writerow([STAGES[stage], epoch + 1, f"{loss:.5f}", f"{validation:.4f}", f"{self.seconds:.0f}"])
-            print(f"{STAGES[stage]} {epoch + 1}/{self.config.epochs[stage]}: loss {loss:.4f}, validation {100 * validation:.2f} %, {self.seconds:.0f} s in all",
-                  file=sys.stderr, flush=True)
-            self._save()
+            self._note(stage, epoch, loss, validation)
+            self._save(optimizer)
 
-    def train(self) -> nn.Module:
-        """All stages; the model comes back in exact mode, as the best exact epoch left it."""
+    def train(self) -> Exporting:
+        """All stages; the model comes back in exact mode, as the best exact epoch left it (the last one, where choosing would be by what is reported)."""
+        if self.config.batch > len(self.data.train):
+            raise TrainingError(f"{len(self.data.train)} images for training are fewer than a batch of {self.config.batch}: lower --batch")
         for stage in range(3):
             self._stage(stage)
+            if (self.folder / "metrics.csv").exists():
+                curves.draw(self.folder / "metrics.csv", self.folder / "curves.png", f"{self.data.name}, {self.config.network}")
         set_binary_weights(self.model, True)
         set_exact(self.model, True)
         if self.best[1] is not None:
             self.model.load_state_dict(self.best[1])
-        return self.model.eval()
+        return self.model.cpu().eval()

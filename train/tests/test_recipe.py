@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe: what is interrupted goes on as if nothing had been, what cannot go well is refused beforehand, and the command does the whole way."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from xnortrain import data as datasets
+from xnortrain import interpret, networks, recipe, settings, training
+from xnortrain.cli import main
+from xnortrain.data import Augment, Dataset, Split
+from xnortrain.networks import ConfigError
+from xnortrain.recipe import Config, Run, TrainingError
+from xnortrain.xnorfile import Network
+
+
+def bars(n: int, seed: int) -> Split:
+    """16x16: a bright bar, upright (0) or lying (1), somewhere, in noise."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 120, (n, 16, 16, 1), dtype=np.uint8)
+    labels = random.integers(0, 2, n)
+    for image, label, at in zip(images, labels, random.integers(2, 14, n)):
+        if label:
+            image[at] = 250
+        else:
+            image[:, at] = 250
+    return Split(images, labels.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return Dataset("bars", "none", ["upright", "lying"], "gray", bars(256, 1), bars(64, 2), bars(200, 3), "00" * 32)
+
+
+CONFIG = Config(options={"width": 16, "blocks": [1, 1]}, batch=32, lr=3e-3, epochs=(1, 3, 1), augment=Augment(shift=1))
+
+
+def run_in(folder: Path, data: Dataset, config: Config = CONFIG, teacher=None) -> Run:
+    recipe.configure_torch(1)
+    torch.manual_seed(config.seed)
+    return Run(networks.build(config.network, (16, 16, 1), 2, **config.options), data, config, folder, teacher)
+
+
+def test_learns_and_exports_what_it_learnt(data: Dataset, tmp_path: Path) -> None:
+    run = run_in(tmp_path, data)
+    model = run.train()
+    assert recipe.accuracy(model, data.test) > 0.9
+    logits = interpret.run(model.export({"labels": data.labels}), data.test.images)
+    assert np.array_equal(logits, recipe.predict(model, data.test.images))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["stage"] for row in rows] == ["bits", "binary", "binary", "binary", "exact"]
+    assert Image.open(tmp_path / "curves.png").size[0] > 300
+    assert run.float_accuracy(model) > 0.9
+
+
+def test_goes_on_after_an_interruption(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_in(tmp_path / "whole", data).train()
+
+    class Interrupted(Exception):
+        pass
+
+    save, epochs = Run._save, []
+
+    def save_twice(self: Run, optimizer: torch.optim.Optimizer) -> None:
+        save(self, optimizer)
+        epochs.append(1)
+        if len(epochs) in (2, 4):  # within the second stage, and at its end
+            raise Interrupted
+
+    monkeypatch.setattr(Run, "_save", save_twice)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run_in(tmp_path / "parts", data).train()
+    resumed = run_in(tmp_path / "parts", data).train()
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values()):
+        assert torch.equal(a, b), name
+
+
+def test_other_settings_are_refused(data: Dataset, tmp_path: Path) -> None:
+    run_in(tmp_path, data)
+    with pytest.raises(TrainingError, match=r"other settings \(lr, options\)"):
+        run_in(tmp_path, data, Config(**{**CONFIG.__dict__, "lr": 1e-4, "options": {"width": 32, "blocks": [1, 1]}}))
+
+
+def test_divergence_is_named(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss is (nan|inf) in stage bits, epoch 1, batch [0-9]+: lower"):
+        run_in(tmp_path, data, Config(**{**CONFIG.__dict__, "lr": 1e30})).train()
+
+
+def test_too_few_images(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="fewer than a batch"):
+        run_in(tmp_path, data, Config(**{**CONFIG.__dict__, "batch": 512})).train()
+
+
+def test_networks_that_no_accelerator_runs_are_refused_at_once() -> None:
+    with pytest.raises(TrainingError, match="no accelerator can run this network: conv 'stem'.*"):
+        recipe.preflight(networks.build("residual", (32, 32, 1), 4, width=16, blocks=[1], stem_kernel=9))
+    recipe.preflight(networks.build("residual", (32, 32, 1), 4, width=16, blocks=[1], stem_kernel=7))
+
+
+def test_distillation(data: Dataset, tmp_path: Path) -> None:
+    run_in(tmp_path / "teacher", data).train()
+    teacher = Run.finished(tmp_path / "teacher", data)
+    config = Config(**{**CONFIG.__dict__, "options": {"width": 16, "blocks": [1, 1], "estimator": "clip"}, "distill": 0.5, "teacher": str(tmp_path / "teacher")})
+    assert recipe.accuracy(run_in(tmp_path / "pupil", data, config, teacher).train(), data.test) > 0.9
+    with pytest.raises(TrainingError, match="no finished run"):
+        Run.finished(tmp_path / "nowhere", data)
+    with pytest.raises(TrainingError, match="another SHA-256"):
+        Run.finished(tmp_path / "teacher", Dataset(**{**data.__dict__, "sha256": "11" * 32}))
+
+
+@pytest.mark.parametrize("text,told", [
+    ("[network]\nwidht = 3", "no widht"), ("[nets]\nwidth = 3", r"no section \[nets\]"), ("width = 3", "outside of a section"), ("[network]\nwidth = \"wide\"", "width"),
+    ("[training]\nepochs = [1, 2]", "three stages"), ("[training]\nlr = 0", "not more than 0"), ("[data]\nname = \"mnist\"", "mnist"), ("[training\n", "line 1"),
+    ("[training]\nschedule = \"step\"", "step")])
+def test_bad_settings_are_named(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as error:
+        settings.load(path)
+    assert "bad.toml" in str(error.value)
+
+
+def test_every_shipped_configuration_builds() -> None:
+    files = sorted(training.CONFIGS.glob("*.toml"))
+    assert len(files) >= 6
+    for path in files:
+        loaded = settings.load(path)
+        config = loaded.config(Augment())
+        shape = (28, 28, 1) if loaded.get("data", "name") == "fashion-mnist" else (32, 32, 3)
+        recipe.preflight(networks.build(config.network, shape, 10, **config.options))
+
+
+def test_command_from_a_folder_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user would: a folder of PNG files of Fashion-MNIST, three classes."""
+    if not datasets.FASHION_MNIST_FOLDER.is_dir():
+        pytest.skip("Debian package dataset-fashion-mnist is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = datasets.fashion_mnist().test
+    for label, name in ((1, "trouser"), (7, "sneaker"), (8, "bag")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in np.flatnonzero(source.labels == label)[:150]:
+            Image.fromarray(source.images[i, :, :, 0]).save(tmp_path / "pictures" / name / f"{i}.png")
+    out = tmp_path / "mine.xnor"
+    command = ["train", "--dataset", "folder", "--data", str(tmp_path / "pictures"), "--run", str(tmp_path / "run"), "--out", str(out), "--threads", "1"]
+    for setting in ("data.size=28", "data.gray=true", "network.width=16", "network.blocks=[1, 1]", "training.epochs=[2, 6, 1]", "training.batch=16", "training.lr=3e-3",
+                    "model.name=mine"):
+        command += ["--set", setting]
+    assert main(command) == 0
+    assert "by integers" in capsys.readouterr().out
+    net = Network.load(out)
+    told = net.metadata["provenance"]
+    assert net.metadata["labels"] == ["bag", "sneaker", "trouser"] and net.metadata["name"] == "mine"
+    assert str(tmp_path) not in json.dumps(net.metadata) and "--data FOLDER" in told["command"]
+    assert told["accuracy"]["integer"] > 0.8
+    test = datasets.image_folder(tmp_path / "pictures", (28, 28, 1)).test
+    assert hashlib.sha256(interpret.run(net, test.images).astype("<i4").tobytes()).hexdigest() == told["oracle"]["logits_sha256"]
+    assert main([*command[:-2], "--set", "network.estimator=sign"]) == 1
+    assert "'sign' is none of" in capsys.readouterr().err
