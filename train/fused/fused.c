@@ -107,6 +107,44 @@ int xn_fused_sign_grad(const float *h, const float *t, const float *gx, const fl
     return 0;
 }
 
+/* ---- weights --------------------------------------------------------------------------------------------------- */
+
+void xn_fused_weight_sign(const float *restrict w, float *restrict x, long n)
+{
+    for (long i = 0; i < n; i++)
+        x[i] = w[i] >= 0 ? 1.0f : -1.0f;
+}
+
+INLINE void weight_sign_grad(const float *restrict w, const float *restrict g, float *restrict dw, long n,
+                             enum estimator estimator)
+{
+    for (long i = 0; i < n; i++)
+        dw[i] = g[i] * derivative(w[i], estimator);
+}
+
+void xn_fused_weight_sign_grad(const float *w, const float *g, float *dw, long n, int estimator)
+{
+    if (estimator == ESTIMATOR_H)
+        weight_sign_grad(w, g, dw, n, ESTIMATOR_H);
+    else if (estimator == ESTIMATOR_CLIP)
+        weight_sign_grad(w, g, dw, n, ESTIMATOR_CLIP);
+    else
+        weight_sign_grad(w, g, dw, n, ESTIMATOR_APPROXSIGN);
+}
+
+void xn_fused_adam(const struct adam *a, float *restrict w, const float *restrict g, float *restrict mean,
+                   float *restrict square, long n)
+{
+    struct adam k = *a;
+
+    for (long i = 0; i < n; i++) {
+        float d = g[i] + k.decay * w[i];
+        mean[i] += (d - mean[i]) * (1 - k.beta1);
+        square[i] = square[i] * k.beta2 + d * d * (1 - k.beta2);
+        w[i] -= k.rate * mean[i] / (sqrtf(square[i]) / k.root + k.eps);
+    }
+}
+
 /* ---- int8 activations ------------------------------------------------------------------------------------------ */
 
 void xn_fused_quantize(const float *restrict h, float *restrict q, double m, double half, double scale, long n)

@@ -48,6 +48,15 @@ void xn_fused_sign(const float *h, const float *t, float *x, long rows, long c);
 /* dh = gh + gx * estimator'(h - t); dt [c] = -sum gx * estimator'. gh may be NULL. */
 int xn_fused_sign_grad(const float *h, const float *t, const float *gx, const float *gh, float *dh, double *dt,
                        long rows, long c, int estimator);
+/* The same of weights, whose threshold is 0: x = w >= 0 ? 1 : -1; dw = g * estimator'(w). n elements. */
+void xn_fused_weight_sign(const float *w, float *x, long n);
+void xn_fused_weight_sign_grad(const float *w, const float *g, float *dw, long n, int estimator);
+/* A step of Adam, n elements: g += decay*w; mean += (g - mean)*(1 - beta1); square = square*beta2 + g*g*(1 - beta2);
+ * w -= rate * mean / (sqrt(square)/root + eps). */
+struct adam {
+    float beta1, beta2, decay, rate, root, eps;
+};
+void xn_fused_adam(const struct adam *a, float *w, const float *g, float *mean, float *square, long n);
 /* q = clamp(floor((h*m + half) * scale), -128, 127). n elements. */
 void xn_fused_quantize(const float *h, float *q, double m, double half, double scale, long n);
 /* dh = gh + gq*to_h where the count is inside the range; *ret_sum = sum gq*h there. gh may be NULL. */

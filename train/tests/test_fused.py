@@ -8,7 +8,7 @@ import copy
 import pytest
 import torch
 from xnortrain import fused, networks
-from xnortrain.layers import UNIT, BinaryConv, Int8Conv, Int8Quantizer, RPReLU, RSign, Shortcut, StreamAdd, StreamScale, convolve, set_binary_weights, set_exact
+from xnortrain.layers import UNIT, BinaryConv, Int8Conv, Int8Quantizer, RPReLU, RSign, Shortcut, StreamAdd, StreamScale, convolve, set_binary_weights, set_exact, sign
 
 pytestmark = pytest.mark.skipif(fused.library() is None, reason="no C compiler: the fused library is not built")
 
@@ -124,6 +124,40 @@ def test_epilogue(mode: str, residual: bool, act: bool, channels: int, wide: boo
 def test_shortcut(double: bool, size: int) -> None:
     g = torch.Generator().manual_seed(size)
     compare(both(Shortcut(double), [stream(g, 3, 20, size, size)], lambda m, h: [m(h)]))
+
+
+@pytest.mark.parametrize("estimator", ["h", "clip", "approxsign"])
+@pytest.mark.parametrize("shape", [(48, 32, 3, 3), (20, 7, 1, 1), (16, 1, 3, 3)], ids=str)
+def test_weight_sign(estimator: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+
+    class Weights(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(shape))
+            with torch.no_grad():
+                self.weight.view(-1)[3] = 0.0
+
+    compare(both(Weights().to(memory_format=torch.channels_last), [], lambda m: [sign(m.weight, estimator)]))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_adam(decay: float) -> None:
+    g = torch.Generator().manual_seed(1)
+    first = [torch.nn.Parameter(torch.randn(shape, generator=g)) for shape in ((5,), (), (8, 4, 3, 3))]
+    second = [torch.nn.Parameter(p.detach().clone()) for p in first]
+    first[2].data = first[2].data.contiguous(memory_format=torch.channels_last)
+    ours, theirs = fused.Adam(first, 1e-2, weight_decay=decay), torch.optim.Adam(second, 1e-2, weight_decay=decay)
+    for step in range(12):
+        for p, q in zip(first, second):
+            q.grad = torch.randn(q.shape, generator=g)
+            p.grad = q.grad.clone()
+        ours.step()
+        theirs.step()
+        if step == 6:  # one's checkpoint is the other's
+            ours.load_state_dict(theirs.state_dict())
+    for p, q in zip(first, second):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("activations", ["sign", "int8", "pixels"])

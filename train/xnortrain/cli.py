@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import card, samples, training, verify
+from . import ablation, card, samples, training, verify
 
 
 def main(command_line: list[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(command_line: list[str] | None = None) -> int:
     verify.add_command(commands)
     samples.add_command(commands)
     card.add_command(commands)
+    ablation.add_command(commands)
 
     arguments = parser.parse_args(command_line)
     arguments.command_line = command_line

@@ -88,6 +88,7 @@ def library() -> Any:
     pointer, size = ctypes.c_void_p, ctypes.c_long
     for name, arguments in {"sign": [pointer] * 3 + [size] * 2, "sign_grad": [pointer] * 6 + [size] * 2 + [ctypes.c_int], "moments": [pointer] * 2 + [size] * 2,
                             "apply": [pointer] * 4 + [size] * 2, "reduce": [pointer] * 5 + [size] * 2, "spread": [pointer] * 7 + [size] * 2,
+                            "weight_sign": [pointer] * 2 + [size], "weight_sign_grad": [pointer] * 3 + [size, ctypes.c_int], "adam": [pointer] * 5 + [size],
                             "quantize": [pointer] * 2 + [ctypes.c_double] * 3 + [size], "quantize_grad": [pointer] * 4 + [ctypes.c_double] * 4 + [pointer, size],
                             "down": [pointer] * 2 + [size] * 5, "down_grad": [pointer] * 2 + [size] * 5}.items():
         getattr(lib, f"xn_fused_{name}").argtypes = arguments
@@ -151,6 +152,56 @@ class Sign(torch.autograd.Function):
         dh, dt = torch.empty_like(h), torch.empty(h.shape[1], dtype=torch.float64)
         _check(library().xn_fused_sign_grad(h.data_ptr(), t.data_ptr(), gx.data_ptr(), _pointer(gh), dh.data_ptr(), dt.data_ptr(), *_rows(h), ctx.estimator))
         return dh, dt.float(), None
+
+
+class WeightSign(torch.autograd.Function):
+    """sign of weights [oc][ic][k][k]."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor, estimator: str):  # type: ignore[override]
+        w = _last(w)
+        ctx.save_for_backward(w)
+        ctx.estimator = ESTIMATOR_CODES[estimator]
+        x = torch.empty_like(w)
+        library().xn_fused_weight_sign(w.data_ptr(), x.data_ptr(), w.numel())
+        return x
+
+    @staticmethod
+    def backward(ctx, g: Tensor):  # type: ignore[override]
+        w, = ctx.saved_tensors
+        g, dw = _last(g), torch.empty_like(w)
+        library().xn_fused_weight_sign_grad(w.data_ptr(), g.data_ptr(), dw.data_ptr(), w.numel(), ctx.estimator)
+        return dw, None
+
+
+class _Adam(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_float) for name in ("beta1", "beta2", "decay", "rate", "root", "eps")]
+
+
+class Adam(torch.optim.Adam):
+    """torch.optim.Adam with the step of each parameter in one pass, where the library runs."""
+
+    @torch.no_grad()
+    def step(self, closure=None):  # type: ignore[no-untyped-def, override]
+        if any(not usable(p) for group in self.param_groups for p in group["params"]):
+            return super().step(closure)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._step_of(p, group)
+        return None
+
+    def _step_of(self, p: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[p]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(p, memory_format=torch.preserve_format) for _ in range(2))
+        state["step"] += 1
+        n, (beta1, beta2) = float(state["step"]), group["betas"]
+        g, mean, square = (t if t.stride() == p.stride() else torch.empty_like(p).copy_(t) for t in (p.grad, state["exp_avg"], state["exp_avg_sq"]))
+        state["exp_avg"], state["exp_avg_sq"] = mean, square
+        call = _Adam(beta1, beta2, group["weight_decay"], group["lr"] / (1 - beta1**n), (1 - beta2**n)**0.5, group["eps"])
+        library().xn_fused_adam(ctypes.byref(call), p.data_ptr(), g.data_ptr(), mean.data_ptr(), square.data_ptr(), p.numel())
 
 
 class Quantize(torch.autograd.Function):
