@@ -311,13 +311,13 @@ static int load_set(struct eval *e, const char *folder, struct xn_error *error)
 
     if (!folder)
         return xn_set_load_idx(o->images, o->labels, &e->set, error);
-    if (stat(folder, &info) < 0 || !S_ISDIR(info.st_mode))
-        return xn_error_set(error, -ENOTDIR,
-                            "%s: %s; a labelled set is a folder, or two files with --images and --labels", folder,
-                            errno ? strerror(errno) : "not a folder");
+    int r = stat(folder, &info) < 0 ? -errno : S_ISDIR(info.st_mode) ? 0 : -ENOTDIR;
+    if (r < 0)
+        return xn_error_set(error, r, "%s: %s; a labelled set is a folder, or two files with --images and --labels",
+                            folder, r == -ENOTDIR ? "not a folder" : strerror(-r));
     if (!xn_set_find_idx(folder, o->split, &images, &labels))
         return xn_set_load_folder(folder, &e->set, error);
-    int r = xn_set_load_idx(images, labels, &e->set, error);
+    r = xn_set_load_idx(images, labels, &e->set, error);
     free(images);
     free(labels);
     return r;

@@ -98,9 +98,10 @@ static void link_down(struct xn_load *load, struct link *link)
 {
     if (link->state == DOWN)
         return;
-    load->n_up -= link->state == IDLE || link->state == BUSY;
+    bool was_up = link->state == IDLE || link->state == BUSY;
+    load->n_up -= was_up;
     load->n_busy -= link->state == BUSY;
-    if (load->n_up == 0)
+    if (was_up && load->n_up == 0)
         load->up_ns = xn_clock_now_ns();
     link->state = DOWN;
     close(link->fd);
