@@ -128,10 +128,10 @@ tsan: ## Unit, conformance and integration suites under ThreadSanitizer
 	@$(PYTHON) tests/run --build build/tsan unit checkasm conformance integration
 
 MODEL ?= models/fashion-mnist/fashion-mnist.xnor
-verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at every level, on the whole test set of MODEL
+verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at every level, on the whole test set of MODEL (FOLDER: where its files lie)
 	@packaging/install-deps build demo test
 	@$(MAKE) --no-print-directory all
-	PYTHONPATH=train $(PYTHON) -m xnortrain verify $(MODEL) --images all --xnorctl $(BUILD)/xnorctl
+	PYTHONPATH=train $(PYTHON) -m xnortrain verify $(MODEL) --images all $(if $(FOLDER),--folder $(FOLDER)) --xnorctl $(BUILD)/xnorctl
 
 TRAIN_DEMO := build/train-demo
 train-demo: ## Train, export and verify a usable Fashion-MNIST network in some minutes (an interrupted one goes on)

@@ -110,6 +110,9 @@ def test_images_that_do_not_fit_are_named(tmp_path: Path) -> None:
             labelled.find(net, str(tmp_path / "a.npz"), None)
     with pytest.raises(ValueError, match="not a data set known here"):
         labelled.find(net, "ImageNet", None)
+    net.metadata["provenance"] = {"dataset": {"name": "GTSRB"}}
+    with pytest.raises(ValueError, match="needs --data, the folder"):
+        labelled.find(net, "gtsrb", None)
     random = labelled.find(net, "auto", 50, seed=3)
     assert random.labels is None and len(random.images) == 50 and np.array_equal(random.images, labelled.find(net, "random", 50, seed=3).images)
     assert (random.images[0] == 0).all() and (random.images[1] == 255).all() and len(np.unique(random.images[2:])) == 256

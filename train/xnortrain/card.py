@@ -161,6 +161,7 @@ def _training(card: Card) -> list[str]:
     if told.get("seed") is not None or told.get("seconds") is not None:
         lines.append(", ".join(([f"Seed {told['seed']}"] if told.get("seed") is not None else [])
                                + ([f"{told['seconds'] / 3600:.2f} hours"] if told.get("seconds") is not None else [])
+                               + ([f"{told['core_seconds'] / 3600:.2f} core-hours"] if told.get("core_seconds") is not None else [])
                                + ([f"finished {told['created']}"] if told.get("created") else [])) + ".")
     if told.get("recipe"):
         lines += ["", "The recipe in full:", "", "```json", json.dumps(told["recipe"], indent=1), "```"]
@@ -171,8 +172,10 @@ def markdown(card: Card) -> str:
     meta, dataset = card.net.metadata, labelled.named_dataset(card.net)
     path = card.path.resolve()
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)
-    data = "" if card.judged_by.dataset == dataset else f" --data {card.judged_by.dataset or card.judged_by.name}"
-    repeat = ["```sh", f"make verify MODEL={name}   # every implementation, bit for bit, on the whole test set",
+    judged_by = card.judged_by.dataset
+    data = f" --data {labelled.SETS.get(judged_by or '', card.judged_by.name)}" if judged_by != dataset else "" if dataset == "Fashion-MNIST" else " --folder FOLDER"
+    folder = " FOLDER=FOLDER" if data == " --folder FOLDER" else ""
+    repeat = ["```sh", f"make verify MODEL={name}{folder}   # every implementation, bit for bit, on the whole test set",
               f"train/xnor-train card {name}{data}   # this page"]
     if card.provenance.get("command"):
         repeat.append(str(card.provenance["command"]).replace("xnor-train", "train/xnor-train", 1) + "   # the network itself")
@@ -197,7 +200,7 @@ def write(card: Card, folder: Path) -> list[Path]:
 
 def make(arguments: argparse.Namespace) -> int:
     net = Network.load(arguments.file)
-    card = measure(arguments.file, net, labelled.find(net, arguments.data, None))
+    card = measure(arguments.file, net, labelled.find(net, arguments.data, None, folder=arguments.folder))
     for path in write(card, arguments.out or arguments.file.parent):
         print(path)
     return 0

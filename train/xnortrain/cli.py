@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import ablation, card, samples, training, verify
+from . import ablation, card, qonnx, samples, training, verify
 
 
 def main(command_line: list[str] | None = None) -> int:
@@ -18,6 +18,7 @@ def main(command_line: list[str] | None = None) -> int:
     samples.add_command(commands)
     card.add_command(commands)
     ablation.add_command(commands)
+    qonnx.add_command(commands)
 
     arguments = parser.parse_args(command_line)
     arguments.command_line = command_line

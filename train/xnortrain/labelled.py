@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,15 @@ class Images:
         return Images(self.images[:n], None if self.labels is None else self.labels[:n], self.name, self.dataset)
 
 
-# The test split of the data sets that a file's provenance may name.
-SETS: dict[str, Callable[[], datasets.Split]] = {"Fashion-MNIST": lambda: datasets.fashion_mnist().test}
+# The data sets that a file's provenance may name, as `xnor-train train` calls them. All but the first lie in a folder that must be given.
+SETS = {"Fashion-MNIST": "fashion-mnist", "GTSRB": "gtsrb", "CIFAR-10 (JPEG q75)": "cifar10-jpeg"}
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="auto", metavar="WHAT",
                         help="images: auto (the test set that the file's provenance names, else random), a data set's name "
-                             f"({', '.join(SETS)}), an .npz file with arrays images [n][h][w][c] and, if known, labels [n], or random (auto)")
+                             f"({', '.join(SETS.values())}), an .npz file with arrays images [n][h][w][c] and, if known, labels [n], or random (auto)")
+    parser.add_argument("--folder", type=Path, help="where the data set's files lie (Fashion-MNIST has a place of its own)")
 
 
 def random_images(net: Network, count: int, seed: int) -> Images:
@@ -59,20 +59,28 @@ def named_dataset(net: Network) -> str:
     return str(net.metadata.get("provenance", {}).get("dataset", {}).get("name", ""))
 
 
-def find(net: Network, what: str, count: int | None, seed: int = 1) -> Images:
+def from_dataset(net: Network, what: str, folder: Path | None) -> Images:
+    """The split that training reports: with the seed of the file, which may decide how it was split."""
+    seed = net.metadata.get("provenance", {}).get("seed", 1)
+    data = datasets.load(what, folder, seed if isinstance(seed, int) else 1)
+    return Images(data.test.images, data.test.labels, f"{data.name} {data.split} images", data.name)
+
+
+def find(net: Network, what: str, count: int | None, seed: int = 1, folder: Path | None = None) -> Images:
     """`count`: how many at most; None: all (of random inputs: 1000). Raises ValueError where they do not fit the network."""
     if what == "auto":
-        named = named_dataset(net)
-        what = named if named in SETS else "random"
+        what = SETS.get(named_dataset(net), "random")
+        if what not in ("random", "fashion-mnist") and folder is None:
+            print(f"the network is of {named_dataset(net)}, whose files --folder would name: random inputs instead")
+            what = "random"
     if what == "random":
         return random_images(net, count or 1000, seed)
-    if what in SETS:
-        split = SETS[what]()
-        found = Images(split.images, split.labels, f"{what} test images", what)
+    if what in SETS.values():
+        found = from_dataset(net, what, folder)
     elif what.endswith(".npz"):
         found = from_npz(Path(what))
     else:
-        raise ValueError(f"--data {what}: not a data set known here ({', '.join(SETS)}), not an .npz file, not random")
+        raise ValueError(f"--data {what}: not a data set known here ({', '.join(SETS.values())}), not an .npz file, not random")
     return check(net, found if count is None else found.first(count))
 
 

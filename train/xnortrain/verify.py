@@ -105,7 +105,7 @@ def training_graph(net: Network, logits: np.ndarray) -> bool | None:
 def verify(arguments: argparse.Namespace) -> int:
     net = Network.load(arguments.file)
     count = None if arguments.images == "all" else int(arguments.images)
-    found = labelled.find(net, arguments.data, count, arguments.seed)
+    found = labelled.find(net, arguments.data, count, arguments.seed, arguments.folder)
     xnorctl = None if arguments.python_only else arguments.xnorctl
     if xnorctl and not xnorctl.exists():
         raise FileNotFoundError(f"{xnorctl} is not there: build it with `make all`, name it with --xnorctl, or leave C out with --python-only")
