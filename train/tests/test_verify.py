@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`verify` notices a difference, and says which witness, image and class. (That there is none is shown in tests/integration/test_verify.py, with the C witnesses.)"""
+"""`verify` notices a difference, and says which witness, image and class. (That there is none is shown in tests/integration/test_witnesses.py, with the C witnesses.)"""
 
 from __future__ import annotations
 
