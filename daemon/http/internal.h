@@ -101,6 +101,7 @@ struct xn_http {
     struct xn_linger linger;
     pthread_t sweeper;
     bool sweeping;
+    uint32_t n_sweeps;     /**< of the sweeper */
     int sweep_fd, stop_fd; /**< epoll of lingering connections; eventfd in it: stop */
     atomic_uint n_threads; /**< relaxed: named so far */
     atomic_bool quiesced;  /**< relaxed: answers carry Connection: close */
