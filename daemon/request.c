@@ -24,10 +24,12 @@ struct xn_requests {
     uint32_t images_per_request;
 };
 
-/* How the address space for buffers is shared out: most requests are one small tensor or picture, few are as large as allowed. */
+/* How the address space for buffers is shared out: the largest class gets a quarter, the others as much as one another, so that there are the more of
+ * a size the smaller it is. Classes are four times as large from one to the next: with wider steps a picture of 100 KiB would take a buffer of a megabyte,
+ * and with it the place of ten others. */
 static size_t plan_classes(const struct xn_config *config, struct xn_buf_class *classes)
 {
-    static const size_t small_bytes[] = {4096, 65536, 1u << 20};
+    static const size_t small_bytes[] = {4096, 16384, 65536, 1u << 18, 1u << 20, 1u << 22};
     size_t largest = XN_MAX(config->limits.body_bytes, config->limits.json_bytes);
     size_t n = 0;
 
@@ -35,8 +37,9 @@ static size_t plan_classes(const struct xn_config *config, struct xn_buf_class *
         classes[n++].bytes = small_bytes[i];
     classes[n++].bytes = xn_align_up(largest, 4096);
     for (size_t i = 0; i < n; i++) {
-        /* Body, tensors and logits of every admitted request fit in the small classes; the largest gets half of all bytes. */
-        size_t share = config->limits.buffer_bytes / (i + 1 == n ? 2 : 2 * n);
+        uint64_t bytes = config->limits.buffer_bytes;
+        size_t share = n == 1 ? bytes : i + 1 == n ? bytes / 4 : bytes / 4 * 3 / (n - 1);
+        /* No request takes more than a body, tensors and logits. */
         classes[i].count = XN_MAX(XN_MIN(share / classes[i].bytes, 3u * config->limits.requests), 2u);
     }
     return n;
