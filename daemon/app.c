@@ -4,8 +4,12 @@
  *     http/ --admit--> announced --submit--> encoded items: image/ --decoded--+
  *                                            tensors: ------------------------+--> dispatch --settle--> http/
  *
- * Start: accelerators, models, metrics, power, dispatch, image, http; stop in reverse. Each stage gets only function pointers to the next, so
- * none includes another. A half-built app can be freed: xn_app_free takes what is there. */
+ * Start: accelerators, metrics, models, power, dispatch, image, http. Each stage gets only function pointers to the next, so none includes another.
+ *
+ * Stop: image and dispatch are stopped first, which settles every item, so that http has no connection suspended when it stops; but they are freed only
+ * after it, because until then its threads may call them (a body that is complete only now is refused with -ECANCELED, a scrape reads gauges). A
+ * device that hangs may touch jobs, requests and models until it is closed: it is closed before they are freed. A half-built app can be freed: xn_app_free
+ * takes what is there. */
 #include "daemon/app.h"
 
 #include <errno.h>
@@ -15,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -31,6 +36,8 @@
 #include "daemon/request.h"
 #include "daemon/sched/dispatch.h"
 
+#define ANSWERS_NS XN_NS_PER_S /* longest wait at the stop for answers under way */
+
 struct xn_app {
     struct xn_config config;
     struct xn_instances instances;
@@ -42,7 +49,7 @@ struct xn_app {
     struct xn_image_stage *image;
     struct xn_http *http;
     uint64_t start_ns;
-    atomic_bool ready;    /* relaxed: what /readyz says; set once after start, cleared once by drain */
+    atomic_bool ready;    /* relaxed: what /readyz says; set once after start, cleared once when draining begins */
     atomic_bool draining; /* relaxed: new work is refused */
 };
 
@@ -74,15 +81,21 @@ static void drop_item(struct xn_app *app, struct xn_item *item, int status, cons
     xn_request_unref(request);
 }
 
+/* Why `what` did not take an item; returns `r`. */
+static int explain_refusal(struct xn_error *error, int r, const char *what)
+{
+    if (r == -ECANCELED)
+        return xn_error_set(error, r, "the server is stopping");
+    return xn_error_set(error, r, "%s: the queue is full; try again later", what);
+}
+
 static void push_item(struct xn_app *app, struct xn_item *item)
 {
     struct xn_error error;
     int r = xn_dispatch_push(app->dispatch, item);
 
     if (r < 0)
-        drop_item(app, item,
-                  xn_error_set(&error, r, "model %s: its queue is full; try again later", item->request->model->name),
-                  &error);
+        drop_item(app, item, explain_refusal(&error, r, item->request->model->name), &error);
 }
 
 static void image_done(void *user, struct xn_item *item, int status)
@@ -112,7 +125,7 @@ static void submit(void *user, struct xn_request *request)
         }
         int r = xn_image_stage_push(app->image, item);
         if (r < 0)
-            drop_item(app, item, xn_error_set(&error, r, "the decoders' queue is full; try again later"), &error);
+            drop_item(app, item, explain_refusal(&error, r, "picture decoding"), &error);
     }
 }
 
@@ -137,12 +150,15 @@ static void batch_done(void *user, const struct xn_batch *batch, uint64_t exec_n
     atomic_fetch_add_explicit(&stats->inference_count, batch->n, memory_order_relaxed);
 }
 
-static bool batch_energy(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
-                         bool *ret_estimated)
+static bool batch_energy(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns,
+                         double *ret_joules, bool *ret_estimated)
 {
     struct xn_app *app = user;
 
-    return xn_power_batch_energy(app->power, instance, start_ns, end_ns, ret_joules, ret_estimated);
+    if (!xn_power_batch_energy(app->power, batch->instance, start_ns, end_ns, ret_joules, ret_estimated))
+        return false;
+    xn_metrics_energy(app->metrics, batch->model->slot, batch->instance, *ret_joules, *ret_estimated);
+    return true;
 }
 
 static void instance_health(void *user, uint32_t instance, bool healthy, const char *why)
@@ -162,6 +178,73 @@ static bool is_ready(void *user)
     struct xn_app *app = user;
 
     return atomic_load_explicit(&app->ready, memory_order_relaxed) && xn_dispatch_serving(app->dispatch);
+}
+
+static void model_published(void *user, const struct xn_model *model)
+{
+    struct xn_app *app = user;
+
+    xn_metrics_set_model(app->metrics, model->slot, model->name);
+}
+
+/* ---- gauges of /metrics ------------------------------------------------------------------------------------------- */
+
+static void render_instances(void *user, struct xn_metrics_text *text)
+{
+    struct xn_app *app = user;
+    struct xn_metrics_instance rows[XN_INSTANCES_MAX];
+
+    for (uint32_t i = 0; i < app->instances.n; i++) {
+        const struct xn_accel_info *info = xn_accel_info(app->instances.accel[i]);
+        struct xn_instance_status status;
+        xn_dispatch_status(app->dispatch, i, &status);
+        rows[i] = (struct xn_metrics_instance){.name = info->name,
+                                               .kind = info->kind,
+                                               .healthy = status.healthy,
+                                               .busy_ns = status.busy_ns,
+                                               .resets = status.resets};
+    }
+    xn_metrics_render_instances(text, rows, app->instances.n);
+}
+
+static void render_models(void *user, struct xn_metrics_text *text)
+{
+    struct xn_app *app = user;
+    struct xn_model *models[XN_CONFIG_MODELS_MAX];
+    struct xn_metrics_model rows[XN_CONFIG_MODELS_MAX];
+    uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX);
+
+    for (uint32_t i = 0; i < n; i++)
+        rows[i] = (struct xn_metrics_model){.name = models[i]->name,
+                                            .version = models[i]->network->version,
+                                            .sha256_hex = models[i]->network->sha256_hex,
+                                            .queue_depth = xn_dispatch_depth(app->dispatch, models[i]->slot)};
+    xn_metrics_render_models(text, rows, n);
+    for (uint32_t i = 0; i < n; i++)
+        xn_model_unref(models[i]);
+}
+
+static void render_requests(void *user, struct xn_metrics_text *text)
+{
+    struct xn_app *app = user;
+
+    xn_metrics_render_requests(text, xn_requests_active(app->requests));
+}
+
+static void render_power(void *user, struct xn_metrics_text *text)
+{
+    struct xn_app *app = user;
+
+    xn_power_render(app->power, text);
+}
+
+static void add_sources(struct xn_app *app)
+{
+    static void (*const renders[])(void *, struct xn_metrics_text *) = {render_instances, render_models,
+                                                                        render_requests, render_power};
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(renders); i++)
+        xn_metrics_add_source(app->metrics, &(struct xn_metrics_source){.user = app, .render = renders[i]});
 }
 
 /* ---- GET /v1/status ----------------------------------------------------------------------------------------------- */
@@ -287,7 +370,6 @@ static void log_models(struct xn_app *app)
         struct xn_log_field fields[] = {{"MODEL", models[i]->name}};
         xn_log_fields(XN_LOG_INFO, fields, 1, "model %s version %s: %" PRIu32 " classes, sha256 %.16s", models[i]->name,
                       models[i]->network->version, models[i]->network->n_classes, models[i]->network->sha256_hex);
-        xn_metrics_set_model(app->metrics, models[i]->slot, models[i]->name);
         xn_model_unref(models[i]);
     }
 }
@@ -337,7 +419,7 @@ static int start(struct xn_app *app, struct xn_error *error)
     r = xn_metrics_new(&app->instances, &app->metrics);
     if (r < 0)
         return xn_error_set(error, r, "no memory for metrics");
-    r = xn_models_new(&app->instances, &app->models);
+    r = xn_models_new(&app->instances, model_published, app, &app->models);
     if (r < 0)
         return xn_error_set(error, r, "no memory for the table of models");
     r = xn_models_apply(app->models, &app->config, error);
@@ -350,6 +432,7 @@ static int start(struct xn_app *app, struct xn_error *error)
     r = start_path(app, error);
     if (r < 0)
         return r;
+    add_sources(app);
     return start_http(app, error);
 }
 
@@ -413,70 +496,152 @@ bool xn_app_alive(struct xn_app *app, uint64_t stale_ns)
     return xn_dispatch_serving(app->dispatch) && (heartbeat_ns >= now_ns || now_ns - heartbeat_ns <= stale_ns);
 }
 
-/* The parts of a new configuration that need a restart are named once, so that nobody waits for a change that does not come. */
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_listeners(const struct xn_config *a, const struct xn_config *b)
+{
+    bool same = a->n_listeners == b->n_listeners;
+
+    for (uint32_t i = 0; same && i < a->n_listeners; i++)
+        same =
+            same_text(a->listeners[i].address, b->listeners[i].address) && a->listeners[i].port == b->listeners[i].port;
+    return same;
+}
+
+static bool same_accelerators(const struct xn_config *a, const struct xn_config *b)
+{
+    bool same = a->n_accelerators == b->n_accelerators;
+
+    for (uint32_t i = 0; same && i < a->n_accelerators; i++) {
+        const struct xn_config_accelerator *x = &a->accelerators[i], *y = &b->accelerators[i];
+        same = same_text(x->kind, y->kind) && same_text(x->device, y->device) && same_text(x->image, y->image) &&
+               same_text(x->cpu_mask, y->cpu_mask) && x->instances == y->instances && x->threads == y->threads &&
+               !(x->idle_watts < y->idle_watts) && !(x->idle_watts > y->idle_watts) &&
+               !(x->busy_watts < y->busy_watts) && !(x->busy_watts > y->busy_watts);
+    }
+    return same;
+}
+
+static bool same_power(const struct xn_config *a, const struct xn_config *b)
+{
+    bool same = a->power.sample_ms == b->power.sample_ms && same_text(a->power.hwmon_root, b->power.hwmon_root) &&
+                same_text(a->power.powercap_root, b->power.powercap_root) &&
+                same_text(a->power.pci_root, b->power.pci_root) && a->power.n_sensors == b->power.n_sensors;
+
+    for (uint32_t i = 0; same && i < a->power.n_sensors; i++)
+        same = same_text(a->power.sensors[i].kind, b->power.sensors[i].kind) &&
+               same_text(a->power.sensors[i].domain, b->power.sensors[i].domain) &&
+               same_text(a->power.sensors[i].match, b->power.sensors[i].match);
+    return same;
+}
+
+/* The parts of a new configuration that need a restart are named, so that nobody waits for a change that does not come. */
 static void log_kept_settings(const struct xn_config *running, const struct xn_config *wanted)
 {
-    if (running->n_listeners != wanted->n_listeners || running->n_accelerators != wanted->n_accelerators ||
-        memcmp(&running->http, &wanted->http, sizeof(running->http)) != 0 ||
-        memcmp(&running->limits, &wanted->limits, sizeof(running->limits)) != 0 ||
-        memcmp(&running->image, &wanted->image, sizeof(running->image)) != 0)
-        xn_log_warning(
-            "reload: changes of listen, accelerators, http, limits and image take effect at the next restart");
+    /* The plain sections are numbers, and zeroed whole before they are filled. */
+    const struct {
+        const char *name;
+        bool same;
+    } sections[] = {
+        {"listen", same_listeners(running, wanted)},
+        {"accelerators", same_accelerators(running, wanted)},
+        {"http", memcmp(&running->http, &wanted->http, sizeof(running->http)) == 0},
+        {"limits", memcmp(&running->limits, &wanted->limits, sizeof(running->limits)) == 0},
+        {"image", memcmp(&running->image, &wanted->image, sizeof(running->image)) == 0},
+        {"power", same_power(running, wanted)},
+        {"log.target", running->log.target == wanted->log.target},
+        {"drain_timeout_s", running->drain_timeout_s == wanted->drain_timeout_s},
+    };
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(sections); i++) {
+        if (!sections[i].same)
+            xn_log_warning("reload: %s is changed, which takes effect at the next restart", sections[i].name);
+    }
+}
+
+/* Models of before that are no longer served; takes their references. */
+static void log_removed(struct xn_app *app, struct xn_model **before, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct xn_log_field fields[] = {{"MODEL", before[i]->name}};
+        struct xn_model *now = xn_models_get(app->models, before[i]->name);
+        if (!now)
+            xn_log_fields(XN_LOG_INFO, fields, 1, "model %s is no longer served", before[i]->name);
+        xn_model_unref(now);
+        xn_model_unref(before[i]);
+    }
 }
 
 int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error)
 {
+    struct xn_model *before[XN_CONFIG_MODELS_MAX];
+    uint32_t n = xn_models_list(app->models, before, XN_CONFIG_MODELS_MAX);
     int r = xn_models_apply(app->models, config, error);
+
+    if (r >= 0) {
+        xn_log_set_level(config->log.level);
+        log_kept_settings(&app->config, config);
+        log_models(app);
+    }
+    log_removed(app, before, n);
     if (r < 0)
         return r;
-    log_kept_settings(&app->config, config);
-    xn_log_set_level(config->log.level);
-    log_models(app);
     xn_config_done(config);
     return 0;
 }
 
 /* ---- stop --------------------------------------------------------------------------------------------------------- */
 
-/* Requests whose answer is still on its way to the client: bounded by the HTTP timeouts, and by deadline_ns. */
-static int wait_for_answers(struct xn_app *app, uint64_t deadline_ns)
+uint64_t xn_app_drain(struct xn_app *app)
 {
-    const struct timespec pause = {.tv_nsec = 2 * (long)XN_NS_PER_MS};
-
-    while (xn_requests_active(app->requests) > 0) {
-        if (xn_clock_now_ns() >= deadline_ns)
-            return -ETIMEDOUT;
-        nanosleep(&pause, NULL);
-    }
-    return 0;
-}
-
-int xn_app_drain(struct xn_app *app)
-{
-    uint64_t deadline_ns = xn_clock_now_ns() + app->config.drain_timeout_s * XN_NS_PER_S;
-
     atomic_store_explicit(&app->ready, false, memory_order_relaxed);
     atomic_store_explicit(&app->draining, true, memory_order_relaxed);
     xn_http_quiesce(app->http);
-    /* Bodies still being received become items; only when none is left is the queue final. */
-    int r = wait_for_answers(app, deadline_ns);
-    int drained = xn_dispatch_drain(app->dispatch, deadline_ns);
+    (void)xn_dispatch_drain(app->dispatch, 0); /* batches close at once from now on */
+    return xn_clock_now_ns() + app->config.drain_timeout_s * XN_NS_PER_S;
+}
 
-    return r < 0 ? r : drained;
+bool xn_app_drained(const struct xn_app *app)
+{
+    /* Not the requests that are out: a device that hangs may hold some that have long been answered. */
+    return xn_http_active(app->http) == 0;
+}
+
+/* Answers that were settled by the stop are on their way to their clients: give them a moment. */
+static void let_answers_out(const struct xn_app *app)
+{
+    const struct timespec pause = {.tv_nsec = 2 * (long)XN_NS_PER_MS};
+    uint64_t until_ns = xn_clock_now_ns() + ANSWERS_NS;
+
+    while (app->http && !xn_app_drained(app) && xn_clock_now_ns() < until_ns)
+        nanosleep(&pause, NULL);
+}
+
+static void close_accelerators(struct xn_app *app)
+{
+    for (uint32_t i = 0; i < app->instances.n; i++) {
+        xn_accel_backend(app->instances.accel[i])->close(app->instances.accel[i]);
+        app->instances.accel[i] = NULL;
+    }
 }
 
 void xn_app_free(struct xn_app *app)
 {
     if (!app)
         return;
-    xn_image_stage_free(app->image);
-    xn_dispatch_free(app->dispatch); /* settles what is left, so that no connection stays suspended */
+    atomic_store_explicit(&app->draining, true, memory_order_relaxed); /* where the start failed half-way */
+    xn_image_stage_stop(app->image);
+    xn_dispatch_stop(app->dispatch);
+    let_answers_out(app);
     xn_http_free(app->http);
+    xn_image_stage_free(app->image);
     xn_power_free(app->power);
+    close_accelerators(app);
+    xn_dispatch_free(app->dispatch);
     xn_models_free(app->models);
-    /* A hung device may touch requests until it is closed. */
-    for (uint32_t i = 0; i < app->instances.n; i++)
-        xn_accel_backend(app->instances.accel[i])->close(app->instances.accel[i]);
     xn_requests_free(app->requests);
     xn_metrics_free(app->metrics);
     xn_config_done(&app->config);

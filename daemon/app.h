@@ -26,15 +26,18 @@ void xn_app_status_line(struct xn_app *app, char *ret_text, size_t capacity);
 /** Housekeeping, called by main about once a second: frees retired models. */
 void xn_app_tick(struct xn_app *app);
 
-/** True while every thread that requests depend on has been seen alive within the last `stale_ns`; one hung accelerator does not count
- *  while another serves. For the watchdog. */
+/** True while an instance is in service, and the timer and every worker that is not inside a device call has been seen alive within the last
+ *  `stale_ns`: one hung accelerator does not count while another serves. For the watchdog. */
 bool xn_app_alive(struct xn_app *app, uint64_t stale_ns);
 
-/** SIGTERM: fail readiness, refuse new work, finish all that was admitted. Returns 0, or -ETIMEDOUT where the drain timeout passed first (the
- *  rest is then answered 503 by xn_app_free). Threads: main. */
-int xn_app_drain(struct xn_app *app);
+/** SIGTERM: fail readiness, refuse new work, and let all that was admitted finish. Returns at once; the result is when drain_timeout_s will have passed
+ *  (CLOCK_MONOTONIC). Threads: main. */
+uint64_t xn_app_drain(struct xn_app *app);
 
-/** Stop and free. NULL is legal. */
+/** True once every admitted request has been answered. Threads: any. */
+bool xn_app_drained(const struct xn_app *app);
+
+/** Stop and free. What has not been answered by now is answered 503. NULL is legal. */
 void xn_app_free(struct xn_app *app);
 
 #endif

@@ -2,7 +2,7 @@
  * The program: command line, signals, systemd. All signals are blocked in every thread and read here through a signalfd, so that they are
  * handled as ordinary events between two waits:
  *
- *     SIGTERM, SIGINT  drain, exit 0 (a second one: exit at once, 1)
+ *     SIGTERM, SIGINT  drain, exit 0 (a second one: the wait ends, what is left gets 503, exit 1)
  *     SIGHUP           reload configuration and models
  */
 #include <errno.h>
@@ -23,7 +23,8 @@
 #include "daemon/app.h"
 #include "daemon/config.h"
 
-#define TICK_MS 1000
+#define TICK_MS  1000
+#define DRAIN_MS 5 /* between two looks whether the drain is over */
 /* A thread that has not been seen for this long keeps the watchdog from being fed; systemd's own limit (WatchdogSec) comes on top. */
 #define STALE_NS (10 * XN_NS_PER_S)
 
@@ -239,42 +240,73 @@ static void tick(struct xn_app *app, uint64_t watchdog_us)
         sd_notifyf(0, "STATUS=%s", status);
 }
 
+/* Time between two ticks: a second, or less where the watchdog wants to be fed more often. */
+static int tick_period_ms(uint64_t *ret_watchdog_us)
+{
+    *ret_watchdog_us = 0;
+    if (sd_watchdog_enabled(0, ret_watchdog_us) > 0 && *ret_watchdog_us / 2000 < TICK_MS)
+        return (int)(*ret_watchdog_us / 2000) + 1;
+    return TICK_MS;
+}
+
+/* Wait for a signal for up to `ms`; 0: none came. */
+static int wait_signal(int signal_fd, int ms)
+{
+    struct pollfd wait = {.fd = signal_fd, .events = POLLIN};
+    struct signalfd_siginfo info;
+
+    if (poll(&wait, 1, ms) <= 0 || read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return 0;
+    return (int)info.ssi_signo;
+}
+
 /* Serve until told to stop; returns the signal. */
 static int serve(struct xn_app *app, const struct options *o, int signal_fd)
 {
-    uint64_t watchdog_us = 0;
-    int tick_ms = TICK_MS;
+    uint64_t watchdog_us;
+    int tick_ms = tick_period_ms(&watchdog_us);
 
-    if (sd_watchdog_enabled(0, &watchdog_us) > 0 && watchdog_us / 2000 < TICK_MS)
-        tick_ms = (int)(watchdog_us / 2000) + 1;
     for (;;) {
-        struct pollfd wait = {.fd = signal_fd, .events = POLLIN};
-        int n = poll(&wait, 1, tick_ms);
+        int signal_number = wait_signal(signal_fd, tick_ms);
+        if (signal_number == SIGHUP)
+            reload(app, o);
+        else if (signal_number != 0)
+            return signal_number;
         tick(app, watchdog_us);
-        if (n <= 0)
-            continue;
-        struct signalfd_siginfo info;
-        if (read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
-            continue;
-        if (info.ssi_signo != SIGHUP)
-            return (int)info.ssi_signo;
-        reload(app, o);
     }
 }
 
-static int stop(struct xn_app *app, int signal_number)
+/* Wait until every admitted request has been answered. Errors: -ETIMEDOUT, -EINTR (a second signal). */
+static int await_drained(struct xn_app *app, uint64_t deadline_ns, int signal_fd)
+{
+    uint64_t watchdog_us, ticked_ns = 0;
+    uint64_t tick_ns = (uint64_t)tick_period_ms(&watchdog_us) * XN_NS_PER_MS;
+
+    while (!xn_app_drained(app)) {
+        uint64_t now_ns = xn_clock_now_ns();
+        if (now_ns >= deadline_ns)
+            return -ETIMEDOUT;
+        if (now_ns - ticked_ns >= tick_ns) {
+            tick(app, watchdog_us);
+            ticked_ns = now_ns;
+        }
+        int signal_number = wait_signal(signal_fd, DRAIN_MS);
+        if (signal_number == SIGTERM || signal_number == SIGINT)
+            return -EINTR;
+    }
+    return 0;
+}
+
+static int stop(struct xn_app *app, int signal_number, int signal_fd)
 {
     xn_log_info("%s: draining", signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
-    sd_notify(0, "STOPPING=1\nSTATUS=draining");
-    /* A second signal during the drain ends the process the plain way. */
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    int r = xn_app_drain(app);
-    if (r < 0)
-        xn_log_warning("drain: not every request could be answered in time; the rest gets 503");
+    uint64_t deadline_ns = xn_app_drain(app);
+    sd_notify(0, "STOPPING=1\nSTATUS=draining"); /* readiness has failed by now */
+    int r = await_drained(app, deadline_ns, signal_fd);
+    if (r == -EINTR)
+        xn_log_warning("drain: ended by a second signal; requests not answered yet get 503");
+    else if (r < 0)
+        xn_log_warning("drain: drain_timeout_s has passed; requests not answered yet get 503");
     xn_app_free(app);
     xn_log_info("stopped");
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -323,5 +355,5 @@ int main(int argc, char **argv)
     xn_log_info("ready on port %u after %" PRIu64 " ms", xn_app_port(app),
                 (xn_clock_now_ns() - start_ns) / XN_NS_PER_MS);
     sd_notify(0, "READY=1");
-    return stop(app, serve(app, &options, signal_fd));
+    return stop(app, serve(app, &options, signal_fd), signal_fd);
 }

@@ -6,7 +6,9 @@
  *                         -> last reference gone: on the retire list -> reaped by main: unloaded, freed
  *
  * A model is unloaded by main alone (xn_models_reap), because unloading may block and the last reference usually goes on an HTTP thread. Slots
- * belong to names: a model reloaded under its name keeps its slot, its statistics and its queue. */
+ * belong to names: a model reloaded under its name keeps its slot, its statistics and its queue. A slot goes to another name only when no model that
+ * had it is alive, so that what is counted by slot is not two names' at once; only where nearly all slots are served and replaced in one step there is no other, and
+ * the last requests of the removed model are counted for the new one. */
 #include "daemon/models.h"
 
 #include <assert.h>
@@ -32,11 +34,16 @@ struct table_state {
 
 struct xn_models {
     struct xn_instances *instances;
+    xn_models_hook hook;
+    void *user;
     pthread_mutex_t models_lock;
     struct table_state published; /* guarded by models_lock */
     _Atomic(struct entry *) retired;
     struct xn_model_stats stats[XN_CONFIG_MODELS_MAX];
-    char *slot_names[XN_CONFIG_MODELS_MAX]; /* main only; NULL: free */
+    /* main only: */
+    uint64_t generation;                    /* of the newest model */
+    char *slot_names[XN_CONFIG_MODELS_MAX]; /* NULL: never used */
+    uint32_t alive[XN_CONFIG_MODELS_MAX];   /* models that have the slot, published or still in use */
 };
 
 static struct entry *entry_of(struct xn_model *model)
@@ -44,13 +51,15 @@ static struct entry *entry_of(struct xn_model *model)
     return XN_CONTAINER_OF(model, struct entry, model);
 }
 
-int xn_models_new(struct xn_instances *instances, struct xn_models **ret_models)
+int xn_models_new(struct xn_instances *instances, xn_models_hook hook, void *user, struct xn_models **ret_models)
 {
     struct xn_models *models = xn_calloc(1, sizeof(*models));
 
     if (!models)
         return -ENOMEM;
     models->instances = instances;
+    models->hook = hook;
+    models->user = user;
     pthread_mutex_init(&models->models_lock, NULL);
     *ret_models = models;
     return 0;
@@ -64,9 +73,11 @@ static void entry_free(struct entry *entry)
 
     for (uint32_t i = 0; model->instances && i < model->instances->n; i++) {
         struct xn_accel *accel = model->instances->accel[i];
-        if (model->loaded[i])
+        if (accel && model->loaded[i])
             xn_accel_backend(accel)->unload(accel, model->loaded[i]);
     }
+    if (model->stats)
+        entry->table->alive[model->slot]--;
     xn_network_free(model->network);
     free(entry->name);
     free(entry->path);
@@ -110,6 +121,7 @@ static int entry_new(struct xn_models *table, const struct xn_config_model *conf
                                      .max_delay_us = config->max_delay_us,
                                      .queue_limit = config->queue_limit,
                                      .timeout_ms = config->timeout_ms,
+                                     .generation = ++table->generation,
                                      .instances = table->instances};
     atomic_init(&entry->model.refs, 1);
     int r = entry->name && entry->path ? load_on_instances(&entry->model, error)
@@ -231,37 +243,76 @@ static int put_default_first(struct table_state *next, const char *name, struct 
     return name ? xn_error_set(error, -ENOENT, "default_model: no model is called \"%s\"", name) : 0;
 }
 
-static bool slot_in_use(const struct xn_models *models, const struct table_state *next, uint32_t slot)
+/* The slot for `name`: its own, else one never used, else that of a name no longer served, of which one whose models are gone comes first. There is one:
+ * at most XN_CONFIG_MODELS_MAX names are served. */
+static uint32_t find_slot(const struct xn_models *models, const struct table_state *next, const char *name)
 {
-    return models->slot_names[slot] && find(next, models->slot_names[slot]);
+    uint32_t best = 0, best_rank = UINT32_MAX;
+
+    for (uint32_t slot = 0; slot < XN_CONFIG_MODELS_MAX; slot++) {
+        const char *has = models->slot_names[slot];
+        if (has && strcmp(has, name) == 0)
+            return slot;
+        if (has && find(next, has))
+            continue;
+        uint32_t rank = !has ? 0 : models->alive[slot] == 0 ? 1 : 2;
+        if (rank < best_rank) {
+            best = slot;
+            best_rank = rank;
+        }
+    }
+    assert(best_rank != UINT32_MAX);
+    return best;
 }
 
-/* Slots of names that stay are kept; a new name takes one that is free, or whose name is no longer served. */
-static int assign_slots(struct xn_models *models, struct table_state *next, struct xn_error *error)
+static void reset_stats(struct xn_model_stats *stats)
 {
-    for (uint32_t i = 0; i < next->n; i++) {
-        struct xn_model *m = next->models[i];
-        uint32_t slot = 0, vacant = XN_CONFIG_MODELS_MAX;
-        if (m->stats)
-            continue; /* kept as it is: others read it */
-        for (; slot < XN_CONFIG_MODELS_MAX; slot++) {
-            if (models->slot_names[slot] && strcmp(models->slot_names[slot], m->name) == 0)
-                break;
-            if (vacant == XN_CONFIG_MODELS_MAX && !slot_in_use(models, next, slot))
-                vacant = slot;
-        }
-        if (slot == XN_CONFIG_MODELS_MAX) {
-            char *name = xn_strdup(m->name);
-            if (!name)
-                return xn_error_set(error, -ENOMEM, "no memory");
-            slot = vacant; /* there is one: at most XN_CONFIG_MODELS_MAX names are served */
-            free(models->slot_names[slot]);
-            models->slot_names[slot] = name;
-        }
-        m->slot = slot;
-        m->stats = &models->stats[slot];
+    atomic_store_explicit(&stats->inference_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&stats->execution_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&stats->success_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&stats->fail_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&stats->last_inference_ms, 0, memory_order_relaxed);
+}
+
+static int assign_slot(struct xn_models *models, const struct table_state *next, struct xn_model *model,
+                       struct xn_error *error)
+{
+    uint32_t slot = find_slot(models, next, model->name);
+
+    if (!models->slot_names[slot] || strcmp(models->slot_names[slot], model->name) != 0) {
+        char *name = xn_strdup(model->name);
+        if (!name)
+            return xn_error_set(error, -ENOMEM, "no memory");
+        free(models->slot_names[slot]);
+        models->slot_names[slot] = name;
+        reset_stats(&models->stats[slot]);
     }
+    model->slot = slot;
+    model->stats = &models->stats[slot];
+    models->alive[slot]++;
     return 0;
+}
+
+/* Slots for the new models. Those kept have theirs: others read it. */
+static int assign_slots(struct xn_models *models, const struct table_state *next, struct xn_error *error)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; r >= 0 && i < next->n; i++) {
+        if (!next->models[i]->stats)
+            r = assign_slot(models, next, next->models[i], error);
+    }
+    return r;
+}
+
+static void publish(struct xn_models *models, const struct table_state *next, struct table_state *ret_old)
+{
+    for (uint32_t i = 0; models->hook && i < next->n; i++)
+        models->hook(models->user, next->models[i]);
+    pthread_mutex_lock(&models->models_lock);
+    *ret_old = models->published;
+    models->published = *next;
+    pthread_mutex_unlock(&models->models_lock);
 }
 
 int xn_models_apply(struct xn_models *models, const struct xn_config *config, struct xn_error *error)
@@ -269,20 +320,17 @@ int xn_models_apply(struct xn_models *models, const struct xn_config *config, st
     struct table_state next = {.n = 0}, old;
     int r = 0;
 
+    xn_models_reap(models);
     for (uint32_t i = 0; r >= 0 && i < config->n_models; i++)
         r = build_model(models, &config->models[i], &next, error);
     if (r >= 0)
         r = put_default_first(&next, config->default_model, error);
     if (r >= 0)
         r = assign_slots(models, &next, error);
-    if (r >= 0) {
-        pthread_mutex_lock(&models->models_lock);
-        old = models->published;
-        models->published = next;
-        pthread_mutex_unlock(&models->models_lock);
-    } else {
+    if (r >= 0)
+        publish(models, &next, &old);
+    else
         old = next;
-    }
     release(&old);
     xn_models_reap(models);
     return r;

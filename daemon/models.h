@@ -28,6 +28,7 @@ struct xn_model {
     struct xn_network *network;
     uint32_t max_batch, max_delay_us, queue_limit, timeout_ms;
     uint32_t slot; /**< 0..XN_CONFIG_MODELS_MAX-1: index for metrics and queues; kept over reloads of the same name */
+    uint64_t generation; /**< grows with every model made: tells a model from its successor in the same slot */
     struct xn_instances *instances;
     struct xn_accel_model *loaded[XN_INSTANCES_MAX]; /**< NULL: that instance cannot run it */
     struct xn_model_stats *stats;                    /**< kept over reloads */
@@ -35,13 +36,19 @@ struct xn_model {
 
 struct xn_models; /**< the table, by name */
 
-XN_MUST_CHECK int xn_models_new(struct xn_instances *instances, struct xn_models **ret_models);
-/** Every model must have been released by all others. */
+/** Called by xn_models_apply for each model that is about to be published, on its thread: its slot is known, nobody has it yet. */
+typedef void (*xn_models_hook)(void *user, const struct xn_model *model);
+
+/** `hook` may be NULL. Errors: -ENOMEM. */
+XN_MUST_CHECK int xn_models_new(struct xn_instances *instances, xn_models_hook hook, void *user,
+                                struct xn_models **ret_models);
+/** Every model must have been released by all others. Models are unloaded but from instances that are closed (NULL in the table of instances): closing
+ *  has done that. */
 void xn_models_free(struct xn_models *models);
 
 /** Load what `config` lists, publish all, and retire those no longer listed. On failure nothing is changed and the text says which
  *  model and why; files whose path, SHA-256 and settings are unchanged are kept as they are. Threads: one at a time (main). Errors: those
- *  of xn_network_load and of accel load; -ENODEV: no instance can run it. */
+ *  of xn_network_load and of accel load; -ENODEV: no instance can run it; -EEXIST: two have one name. */
 XN_MUST_CHECK int xn_models_apply(struct xn_models *models, const struct xn_config *config, struct xn_error *error);
 
 /** A reference to the model called `name` (NULL: the default), or NULL: unknown. Release with xn_model_unref. Threads: any; no

@@ -35,6 +35,8 @@ XN_MUST_CHECK int xn_http_new(const struct xn_config *config, const struct xn_ht
 uint16_t xn_http_port(const struct xn_http *http, uint32_t i);
 /** Stop accepting connections; those open go on, new requests on them get 503 with Connection: close. */
 void xn_http_quiesce(struct xn_http *http);
+/** Inference requests begun and not yet over: their answer has not been sent. Threads: any; a snapshot. */
+size_t xn_http_active(const struct xn_http *http);
 /** Stop; every request must have been answered (app drains first). */
 void xn_http_free(struct xn_http *http);
 

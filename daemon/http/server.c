@@ -447,6 +447,11 @@ void xn_http_quiesce(struct xn_http *http)
     }
 }
 
+size_t xn_http_active(const struct xn_http *http)
+{
+    return xn_pool_used(http->calls);
+}
+
 static void stop_sweeper(struct xn_http *http)
 {
     if (http->sweeping) {

@@ -159,12 +159,8 @@ size_t xn_image_stage_depth(struct xn_image_stage *stage)
     return depth;
 }
 
-void xn_image_stage_free(struct xn_image_stage *stage)
+static void stop_threads(struct xn_image_stage *stage)
 {
-    struct xn_error error;
-
-    if (!stage)
-        return;
     pthread_mutex_lock(&stage->queue_lock);
     stage->stop = true;
     pthread_cond_broadcast(&stage->not_empty);
@@ -172,14 +168,37 @@ void xn_image_stage_free(struct xn_image_stage *stage)
     for (uint32_t i = 0; stage->threads && i < stage->n_threads; i++) {
         if (stage->threads[i].started)
             pthread_join(stage->threads[i].thread, NULL);
-        xn_image_decoder_free(stage->threads[i].decoder);
+        stage->threads[i].started = false;
     }
+}
+
+void xn_image_stage_stop(struct xn_image_stage *stage)
+{
+    struct xn_error error;
+
+    if (!stage)
+        return;
+    stop_threads(stage);
     xn_error_set(&error, -ECANCELED, "the server is stopping");
-    for (struct xn_item *item; (item = stage->head);) {
-        stage->head = item->next;
+    pthread_mutex_lock(&stage->queue_lock);
+    struct xn_item *rest = stage->head;
+    stage->head = stage->tail = NULL;
+    stage->depth = 0;
+    pthread_mutex_unlock(&stage->queue_lock);
+    for (struct xn_item *item; (item = rest);) {
+        rest = item->next;
         xn_item_settle(item, -ECANCELED, &error);
         stage->next(stage->user, item, -ECANCELED);
     }
+}
+
+void xn_image_stage_free(struct xn_image_stage *stage)
+{
+    if (!stage)
+        return;
+    xn_image_stage_stop(stage);
+    for (uint32_t i = 0; stage->threads && i < stage->n_threads; i++)
+        xn_image_decoder_free(stage->threads[i].decoder);
     free(stage->threads);
     pthread_cond_destroy(&stage->not_empty);
     pthread_mutex_destroy(&stage->queue_lock);

@@ -59,7 +59,6 @@ struct worker {
     uint32_t first, n_flights, inflight_max;
     struct xn_request **held; /* requests that a hung device may still touch */
     uint32_t n_held;
-    bool hung;                        /* in quarantine: flights and results may still be the device's */
     uint64_t reset_pause_ns;          /* before the last reset; 0: a batch has run since */
     struct xn_instance_status status; /* guarded by sched_lock */
     _Atomic uint64_t heartbeat_ns;    /* relaxed; XN_NEVER_NS: asleep or inside a device call */
@@ -68,7 +67,8 @@ struct worker {
 struct xn_dispatch {
     struct xn_sched *sched; /* guarded by sched_lock */
     pthread_mutex_t sched_lock;
-    bool stop; /* guarded by sched_lock */
+    bool stop;    /* guarded by sched_lock */
+    bool stopped; /* xn_dispatch_stop has been called; its caller's thread only */
     uint32_t
         settling; /* guarded by sched_lock: batches and handfuls of expired items that left `sched` and are being settled */
     struct xn_dispatch_hooks hooks;
@@ -176,7 +176,7 @@ static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
     double joules = 0;
     bool estimated = false;
     bool measured =
-        d->hooks.energy && d->hooks.energy(d->hooks.user, w->index, f->submitted_ns, end_ns, &joules, &estimated);
+        d->hooks.energy && d->hooks.energy(d->hooks.user, batch, f->submitted_ns, end_ns, &joules, &estimated);
 
     for (uint32_t i = 0; i < batch->n; i++) {
         struct xn_item *item = batch->items[i];
@@ -385,8 +385,6 @@ static void quarantine(struct worker *w, int status, const struct xn_error *why)
 {
     uint64_t now_ns = xn_clock_now_ns();
 
-    w->hung =
-        status == -ETIMEDOUT || w->n_flights > 1; /* after -EIO the oldest job is ours again, those behind it are not */
     set_healthy(w, false, why->text);
     while (w->n_flights > 0) {
         struct flight *f = &w->flights[w->first];
@@ -399,7 +397,6 @@ static void quarantine(struct worker *w, int status, const struct xn_error *why)
     }
     if (reset(w)) {
         release_held(w);
-        w->hung = false;
         set_healthy(w, true, "");
         reconsider(w->dispatch, false);
     }
@@ -597,8 +594,6 @@ static void free_worker(struct worker *w)
     release_held(w);
     pthread_cond_destroy(&w->wake);
     free(w->held);
-    if (w->hung)
-        return;
     for (uint32_t i = 0; i < w->inflight_max; i++) {
         free(w->flights[i].inputs);
         free(w->flights[i].outputs);
@@ -622,24 +617,33 @@ static void stop_threads(struct xn_dispatch *d)
         pthread_join(d->timer, NULL);
 }
 
-void xn_dispatch_free(struct xn_dispatch *dispatch)
+void xn_dispatch_stop(struct xn_dispatch *dispatch)
 {
     struct xn_error error;
 
-    if (!dispatch)
+    if (!dispatch || dispatch->stopped)
         return;
+    dispatch->stopped = true;
     stop_threads(dispatch);
     xn_error_set(&error, -ECANCELED, "the server is stopping");
-    for (struct xn_item *item; dispatch->sched && (item = xn_sched_evict(dispatch->sched));)
+    for (;;) {
+        pthread_mutex_lock(&dispatch->sched_lock);
+        struct xn_item *item = dispatch->sched ? xn_sched_evict(dispatch->sched) : NULL;
+        pthread_mutex_unlock(&dispatch->sched_lock);
+        if (!item)
+            break;
         release(item, -ECANCELED, &error);
-    /* A device that still hangs has jobs of ours, until it is closed: better a leak at exit than memory that changes under its next owner. */
-    bool hung = false;
-    for (uint32_t i = 0; i < dispatch->n_workers; i++) {
-        hung = hung || dispatch->workers[i].hung;
-        free_worker(&dispatch->workers[i]);
     }
-    if (!hung)
-        free(dispatch->workers);
+}
+
+void xn_dispatch_free(struct xn_dispatch *dispatch)
+{
+    if (!dispatch)
+        return;
+    xn_dispatch_stop(dispatch);
+    for (uint32_t i = 0; i < dispatch->n_workers; i++)
+        free_worker(&dispatch->workers[i]);
+    free(dispatch->workers);
     xn_sched_free(dispatch->sched);
     pthread_cond_destroy(&dispatch->drained);
     pthread_cond_destroy(&dispatch->timer_wake);

@@ -17,8 +17,8 @@ struct xn_dispatch_hooks {
     void (*busy)(void *user, uint32_t instance, bool busy, uint64_t now_ns);
     /** A batch has run: for metrics. Before its items settle. */
     void (*batch_done)(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status);
-    /** Joules of the batch that just ran on `instance`. Returns false: not measured. */
-    bool (*energy)(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
+    /** Joules of `batch`, which just ran. Returns false: not measured. */
+    bool (*energy)(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
                    bool *ret_estimated);
     /** Instance health changed (quarantined: false). */
     void (*health)(void *user, uint32_t instance, bool healthy, const char *why);
@@ -55,8 +55,12 @@ uint64_t xn_dispatch_heartbeat_ns(struct xn_dispatch *dispatch);
 /** Close batches at once from now on; returns when nothing waits or runs (0), or at deadline_ns (-ETIMEDOUT). */
 int xn_dispatch_drain(struct xn_dispatch *dispatch, uint64_t deadline_ns);
 
-/** Stop threads; whatever still waits is settled with -ECANCELED. NULL is legal. Blocks until the jobs in flight have ended or timed out. The job memory of
- *  an instance that still hangs then is left to it, on purpose. Close instances after this call. */
+/** Stop threads; whatever still waits is settled with -ECANCELED, and a push from now on is refused with it. Blocks until the jobs in flight have ended or
+ *  timed out. All other calls stay legal until xn_dispatch_free, for those who cannot be stopped before. Once; NULL is legal. */
+void xn_dispatch_stop(struct xn_dispatch *dispatch);
+
+/** Stop if that was not done, and free. NULL is legal. Until then the jobs and requests that a hung instance may still touch are kept: close the instances
+ *  between xn_dispatch_stop and this. */
 void xn_dispatch_free(struct xn_dispatch *dispatch);
 
 #endif

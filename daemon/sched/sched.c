@@ -47,6 +47,7 @@ struct instance {
     struct xn_batch *batches; /* [inflight + 1]: one may still be read after done */
     uint32_t next_batch;
     struct xn_cost cost[XN_CONFIG_MODELS_MAX];
+    uint64_t generation[XN_CONFIG_MODELS_MAX]; /* of the model that `cost` was measured with */
 };
 
 struct xn_sched {
@@ -337,23 +338,45 @@ static uint64_t expected_free_ns(const struct instance *instance, uint64_t now_n
     return now_ns + (now_ns - instance->free_ns) + 1; /* never now: an idle one comes first */
 }
 
-static uint64_t completion_ns(const struct instance *instance, uint32_t slot, uint32_t n, uint64_t now_ns)
+/* What was measured with this model; a model that was reloaded is another one, however it is called. */
+static const struct xn_cost *cost_of(const struct instance *instance, const struct xn_model *model)
 {
-    return expected_free_ns(instance, now_ns) + xn_cost_predict(&instance->cost[slot], n);
+    static const struct xn_cost unmeasured;
+
+    return instance->generation[model->slot] == model->generation ? &instance->cost[model->slot] : &unmeasured;
+}
+
+static void observe_cost(struct instance *instance, const struct xn_batch *batch, uint64_t exec_ns)
+{
+    uint32_t slot = batch->model->slot;
+
+    if (batch->model->generation < instance->generation[slot])
+        return; /* the last batches of a model that has been replaced */
+    if (batch->model->generation > instance->generation[slot]) {
+        instance->generation[slot] = batch->model->generation;
+        instance->cost[slot] = (struct xn_cost){0};
+    }
+    xn_cost_observe(&instance->cost[slot], batch->n, exec_ns);
+}
+
+static uint64_t completion_ns(const struct instance *instance, const struct xn_model *model, uint32_t n,
+                              uint64_t now_ns)
+{
+    return expected_free_ns(instance, now_ns) + xn_cost_predict(cost_of(instance, model), n);
 }
 
 /* Another instance that comes before `index`: expected to complete sooner, or as soon and of a lower index. NOWHERE: there is none. */
 static uint32_t better_instance(const struct xn_sched *s, uint32_t index, const struct xn_model *model, uint32_t n,
                                 uint64_t now_ns)
 {
-    uint64_t best_ns = completion_ns(&s->instances[index], model->slot, n, now_ns);
+    uint64_t best_ns = completion_ns(&s->instances[index], model, n, now_ns);
     uint32_t best = NOWHERE;
 
     for (uint32_t i = 0; i < s->n_instances; i++) {
         const struct instance *other = &s->instances[i];
         if (i == index || !usable(other, i, model))
             continue;
-        uint64_t other_ns = completion_ns(other, model->slot, n, now_ns);
+        uint64_t other_ns = completion_ns(other, model, n, now_ns);
         if (other_ns < best_ns || (other_ns == best_ns && i < XN_MIN(index, best))) {
             best_ns = other_ns;
             best = i;
@@ -367,7 +390,7 @@ static uint32_t better_instance(const struct xn_sched *s, uint32_t index, const 
 static uint64_t latest_start_ns(const struct xn_sched *s, const struct queue *q, const struct instance *instance,
                                 uint32_t n, uint64_t until_ns)
 {
-    uint64_t cost_ns = xn_cost_predict(&instance->cost[q - s->queues], n);
+    uint64_t cost_ns = xn_cost_predict(cost_of(instance, q->head->request->model), n);
     uint64_t need_ns = cost_ns + cost_ns / 4 + DEADLINE_MARGIN_NS;
     uint64_t earliest_ns = XN_NEVER_NS;
     const struct xn_item *item = q->head;
@@ -381,9 +404,9 @@ static uint64_t latest_start_ns(const struct xn_sched *s, const struct queue *q,
     return earliest_ns > need_ns ? earliest_ns - need_ns : 0;
 }
 
-static bool waiting_gains(const struct queue *q, const struct instance *instance, uint32_t slot, uint32_t n)
+static bool waiting_gains(const struct queue *q, const struct instance *instance, uint32_t n)
 {
-    const struct xn_cost *cost = &instance->cost[slot];
+    const struct xn_cost *cost = cost_of(instance, q->head->request->model);
 
     return q->announced > 0 && cost->fixed_ns * GAIN_SHARE > cost->fixed_ns + n * cost->per_image_ns;
 }
@@ -397,14 +420,12 @@ static uint64_t delay_end_ns(const struct queue *q)
 static bool closes(const struct xn_sched *s, const struct queue *q, const struct instance *instance, uint32_t n,
                    uint64_t now_ns, enum xn_close_reason *ret_reason)
 {
-    uint32_t slot = (uint32_t)(q - s->queues);
-
     if (n == q->head->request->model->max_batch)
         *ret_reason = XN_CLOSE_FULL;
     else if (s->draining)
         *ret_reason = XN_CLOSE_DRAIN;
     /* An instance that is still busy prefetches only what has to go anyway: until it is free a batch may grow at no cost. */
-    else if (instance->running == 0 && !waiting_gains(q, instance, slot, n))
+    else if (instance->running == 0 && !waiting_gains(q, instance, n))
         *ret_reason = XN_CLOSE_IDLE;
     else if (now_ns >= delay_end_ns(q))
         *ret_reason = XN_CLOSE_DELAY;
@@ -458,7 +479,7 @@ struct xn_batch *xn_sched_next(struct xn_sched *sched, uint32_t instance_index, 
     batch->n = choice.n;
     batch->reason = choice.reason;
     batch->started_ns = now_ns;
-    batch->expected_ns = xn_cost_predict(&instance->cost[choice.slot], choice.n);
+    batch->expected_ns = xn_cost_predict(cost_of(instance, batch->model), choice.n);
     for (uint32_t i = 0; i < choice.n; i++) {
         struct xn_item *item = q->head;
         queue_remove(sched, item);
@@ -484,7 +505,7 @@ void xn_sched_done(struct xn_sched *sched, struct xn_batch *batch, uint64_t exec
     if (instance->running == 0)
         instance->free_ns = now_ns;
     if (status >= 0)
-        xn_cost_observe(&instance->cost[batch->model->slot], batch->n, exec_ns);
+        observe_cost(instance, batch, exec_ns);
 }
 
 uint64_t xn_sched_ready_instances(const struct xn_sched *sched, uint64_t now_ns)

@@ -13,7 +13,7 @@
  *
  * It goes to the instance with the least expected completion, max(now, when it is free) + cost(model, n), over all healthy instances that have the
  * model; of equals to the first. While a busy instance is expected to finish it sooner than the idle one that asks, it stays queued (and may grow). Costs are
- * measured at run time, for each (slot, instance): cost(n) = fixed + n * per_image.
+ * measured at run time, for each (model, instance): cost(n) = fixed + n * per_image. A model reloaded under its name is measured anew.
  *
  * Threads: the caller serialises all calls (dispatch.c holds its lock). No allocation after xn_sched_new. */
 #ifndef XN_DAEMON_SCHED_SCHED_H
@@ -107,7 +107,7 @@ void xn_sched_drain(struct xn_sched *sched);
 bool xn_sched_is_empty(const struct xn_sched *sched);
 /** Items waiting for models of slot `slot`. */
 uint32_t xn_sched_depth(const struct xn_sched *sched, uint32_t slot);
-/** Predicted time of `n` images of slot `slot` on `instance`, ns; 0: nothing measured yet. */
+/** Predicted time of `n` images of the newest model of slot `slot` that ran on `instance`, ns; 0: nothing measured yet. */
 uint64_t xn_sched_cost_ns(const struct xn_sched *sched, uint32_t slot, uint32_t instance, uint32_t n);
 
 #endif

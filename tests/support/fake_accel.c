@@ -13,8 +13,9 @@ struct fake_accel {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint32_t submitted, in_flight, resets; /* guarded by lock, as all below */
-    uint32_t permits;                      /* jobs that may end; FAKE_FOREVER: all */
-    uint32_t failures, reset_failures;     /* to come */
+    uint32_t loaded;
+    uint32_t permits;                  /* jobs that may end; FAKE_FOREVER: all */
+    uint32_t failures, reset_failures; /* to come */
     int failure_status;
     bool quarantined;
 };
@@ -22,6 +23,30 @@ struct fake_accel {
 static struct fake_accel *fake_of(struct xn_accel *accel)
 {
     return (struct fake_accel *)(void *)accel;
+}
+
+static int fake_load(struct xn_accel *accel, const struct xn_network *network, uint32_t max_batch,
+                     struct xn_accel_model **ret_model, struct xn_error *error)
+{
+    struct fake_accel *fake = fake_of(accel);
+
+    (void)max_batch;
+    (void)error;
+    pthread_mutex_lock(&fake->lock);
+    fake->loaded++;
+    pthread_mutex_unlock(&fake->lock);
+    *ret_model = (struct xn_accel_model *)(uintptr_t)network; /* only that it is not NULL counts */
+    return 0;
+}
+
+static void fake_unload(struct xn_accel *accel, struct xn_accel_model *model)
+{
+    struct fake_accel *fake = fake_of(accel);
+
+    (void)model;
+    pthread_mutex_lock(&fake->lock);
+    fake->loaded--;
+    pthread_mutex_unlock(&fake->lock);
 }
 
 static int fake_submit(struct xn_accel *accel, struct xn_accel_job *job, struct xn_error *error)
@@ -96,8 +121,12 @@ static int fake_reset(struct xn_accel *accel, struct xn_error *error)
     return r < 0 ? xn_error_set(error, r, "fake: reset fails as it was told") : 0;
 }
 
-static const struct xn_accel_backend backend = {
-    .kind = "fake", .submit = fake_submit, .wait = fake_wait, .reset = fake_reset};
+static const struct xn_accel_backend backend = {.kind = "fake",
+                                                .load = fake_load,
+                                                .unload = fake_unload,
+                                                .submit = fake_submit,
+                                                .wait = fake_wait,
+                                                .reset = fake_reset};
 
 struct xn_accel *fake_accel_new(const char *name, uint32_t inflight_max)
 {
@@ -185,6 +214,16 @@ uint32_t fake_accel_submitted(struct xn_accel *accel)
 
     pthread_mutex_lock(&fake->lock);
     uint32_t n = fake->submitted;
+    pthread_mutex_unlock(&fake->lock);
+    return n;
+}
+
+uint32_t fake_accel_loaded(struct xn_accel *accel)
+{
+    struct fake_accel *fake = fake_of(accel);
+
+    pthread_mutex_lock(&fake->lock);
+    uint32_t n = fake->loaded;
     pthread_mutex_unlock(&fake->lock);
     return n;
 }

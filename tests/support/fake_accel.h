@@ -24,6 +24,8 @@ void fake_accel_permit(struct xn_accel *accel, uint32_t n);
 void fake_accel_await_submitted(struct xn_accel *accel, uint32_t n);
 void fake_accel_await_resets(struct xn_accel *accel, uint32_t n);
 uint32_t fake_accel_submitted(struct xn_accel *accel);
+/** Models loaded and not unloaded. */
+uint32_t fake_accel_loaded(struct xn_accel *accel);
 
 /** A model on all `instances`, with FAKE_CLASSES classes and a one-byte input. Its memory is the caller's. */
 void fake_model_init(struct xn_model *model, struct xn_network *network, struct xn_instances *instances, uint32_t slot,

@@ -55,11 +55,11 @@ static void on_health(void *user, uint32_t instance, bool healthy, const char *w
     pthread_mutex_unlock(&bed.lock);
 }
 
-static bool on_energy(void *user, uint32_t instance, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
+static bool on_energy(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
                       bool *ret_estimated)
 {
     (void)user;
-    (void)instance;
+    (void)batch;
     *ret_joules = end_ns >= start_ns ? 2.0 : -1.0;
     *ret_estimated = true;
     return true;
@@ -261,6 +261,35 @@ static void test_free_with_work_left(void **state)
     bed_done();
 }
 
+/* What a hung device may still write to stays until the dispatcher is freed, which is after the device was closed. */
+static void test_a_hung_device_keeps_its_requests(void **state)
+{
+    (void)state;
+
+    bed_init(1, 1, 1);
+    fake_accel_fail(bed.instances.accel[0], 1, -ETIMEDOUT);
+    fake_accel_fail_resets(bed.instances.accel[0], FAKE_FOREVER);
+    push(&bed.model, XN_NEVER_NS);
+    await_count(&bed.n_done, 1);
+    assert_int_equal(status_of(0), -EIO);
+    xn_dispatch_stop(bed.dispatch);
+    xn_request_unref(bed.requests[0]); /* answered, and nobody's but the device's */
+    assert_int_equal(xn_requests_active(bed.pool), 1);
+    struct xn_request *late = xn_request_new(bed.pool);
+    late->model = xn_model_ref(&bed.model);
+    late->done = on_done;
+    assert_int_equal(xn_request_items_init(late, 1), 0);
+    assert_int_equal(xn_dispatch_push(bed.dispatch, &late->items[0]), -ECANCELED);
+    assert_false(xn_dispatch_serving(bed.dispatch)); /* calls stay legal */
+    xn_request_unref(late);
+    xn_dispatch_free(bed.dispatch);
+    bed.dispatch = NULL;
+    assert_int_equal(xn_requests_active(bed.pool), 0);
+    bed.n_requests = 0;
+    bed.n_done = 0;
+    bed_done();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_deadlines_hold_while_a_device_hangs),
         cmocka_unit_test(test_drain_gives_up_at_its_deadline),
         cmocka_unit_test(test_free_with_work_left),
+        cmocka_unit_test(test_a_hung_device_keeps_its_requests),
     };
 
     return cmocka_run_group_tests_name("dispatch", tests, NULL, NULL);

@@ -383,6 +383,32 @@ static void test_configuration_is_checked(void **state)
     xn_sched_free(NULL);
 }
 
+/* What was measured with a model says nothing of the one that replaces it in its slot: least of all how long a run may take before it counts as hung. */
+static void test_a_reloaded_model_is_measured_anew(void **state)
+{
+    struct bed bed;
+    struct xn_model old = model_of(0, 8, 2000), now = model_of(0, 8, 2000);
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    old.generation = 1;
+    now.generation = 2;
+    for (uint32_t i = 0; i < 8; i++)
+        measure(&bed, &old, 0, 1, 10 * US);
+    (void)push(&bed, &now, XN_NEVER_NS, T0);
+    (void)push(&bed, &old, XN_NEVER_NS, T0); /* a straggler */
+    struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+    assert_int_equal(batch->expected_ns, 0);
+    xn_sched_done(bed.sched, batch, XN_NS_PER_S, 0, T0 + XN_NS_PER_S); /* 100,000 times as long, and no outlier */
+    assert_int_equal(xn_sched_cost_ns(bed.sched, 0, 0, 1), XN_NS_PER_S);
+    batch = xn_sched_next(bed.sched, 0, T0 + XN_NS_PER_S);
+    assert_ptr_equal(batch->model, &old);
+    assert_int_equal(batch->expected_ns, 0);
+    xn_sched_done(bed.sched, batch, 10 * US, 0, T0 + 2 * XN_NS_PER_S);
+    assert_int_equal(xn_sched_cost_ns(bed.sched, 0, 0, 1), XN_NS_PER_S);
+    xn_sched_free(bed.sched);
+}
+
 /* ---- cost model --------------------------------------------------------------------------------------------------- */
 
 static void test_cost_learns_the_line_and_shrugs_at_a_stall(void **state)
@@ -729,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_expiry_waiting_and_running),
         cmocka_unit_test(test_bounds_and_announcements),
         cmocka_unit_test(test_configuration_is_checked),
+        cmocka_unit_test(test_a_reloaded_model_is_measured_anew),
         cmocka_unit_test(test_cost_learns_the_line_and_shrugs_at_a_stall),
         cmocka_unit_test(test_cost_follows_a_change_even_from_nothing),
         cmocka_unit_test(test_simulation),
