@@ -79,7 +79,8 @@ def test_start(tmp_path: Path) -> None:
 
 
 def test_every_thread_has_a_name(tmp_path: Path) -> None:
-    with daemon(tmp_path, {"models": [fast(tmp_path)], "accelerators": [{"kind": "cpu", "instances": 2, "threads": 2}], "image": {"threads": 2}}) as d:
+    with daemon(tmp_path, {"models": [fast(tmp_path)], "accelerators": [{"kind": "cpu", "instances": 2, "threads": 2}], "image": {"threads": 2},
+                           "http": {"threads": 1, "connections": 16}}) as d:
         assert d.infer(FAST_INPUT)[0] == 200
         names = sorted(p.read_text().strip() for p in Path(f"/proc/{d.process.pid}/task").glob("*/comm"))
         kinds = {re.sub(r"\d+", "N", name) for name in names}
@@ -494,7 +495,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").resize((640, 480)).save(file, "JPEG")
     good_jpeg = file.getvalue()
-    bodies = [(FAST_INPUT, 200), (good_png, 200), (good_jpeg, 200), (good_jpeg[:500], 400), (good_png[:100], 400), (b"{", 415), (b"x" * 17, 415)]
+    bodies = [(FAST_INPUT, 200), (good_png, 200), (good_jpeg, 200), (good_jpeg[:500], 400), (good_png[:100], 400), (b"{", 400), (b"x" * 17, 400)]
 
     with daemon(tmp_path, {"models": [{"path": str(tmp_path / "i.xnor")}]}) as d:
         def resident() -> int:
