@@ -486,6 +486,7 @@ def test_the_only_instance_stays_hung(tmp_path: Path) -> None:
 # ---- memory ---------------------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(HAS_FAULTS, reason="memory is not measured: a sanitizer keeps what is freed")
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """5,000 requests of every kind add nothing to what the first 2,000 needed."""
     put_file(tmp_path / "i.xnor", network("i", image=True))
@@ -514,4 +515,4 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         ask(5000)
         ratio = resident() / warm
         print(f"resident memory: {warm} bytes warm, {ratio:.3f} of it after 5,000 requests more")
-        assert ratio <= (1.25 if HAS_FAULTS else 1.05)  # a sanitizer remembers what was freed
+        assert ratio <= 1.05
