@@ -20,6 +20,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import pictures
+from lifecycle_support import daemon
 from pictures import chunk, ihdr, png
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -408,3 +409,22 @@ def test_no_memory_grows(decoder: Decoder) -> None:
             most = max(most, decoder(data, GREY_SPEC)[1])
     print(f"resident: {warm} bytes warm, {most} at most")
     assert most - warm <= GROWTH_BYTES_MAX
+
+
+def test_through_the_daemon(tmp_path: Path) -> None:
+    """The statuses that clients see, and the same tensor: a network whose logits are its first four pixels."""
+    net = Network((2, 2, 1))
+    net.logits(net.dense(net.input, np.eye(4, dtype=np.int8), bits=False))
+    net.save(tmp_path / "m.xnor", {"name": "m", "input": {"image": {"color": "gray", "fit": "pad"}}})
+    Image.new("CMYK", (20, 20), (1, 2, 3, 4)).save(tmp_path / "cmyk.jpg")
+    wanted = ((2, 2, 1), {"color": "gray", "fit": "pad"}, "uint8")
+    with daemon(tmp_path, {"models": [{"path": str(tmp_path / "m.xnor")}], "limits": {"image_pixels": MAX_PIXELS}}) as d:
+        for data in (GOOD, small_files()["interlaced"], pictures.jpeg(NOISE, orientation=6)):
+            status, answer = d.infer(data)
+            assert status == 200, answer
+            pixels = images.decode(data, *wanted).ravel().tolist()
+            best = answer["results"][0]
+            assert (best["class"], best["logit"]) == (pixels.index(max(pixels)), max(pixels))
+        for data, code in ((tmp_path / "cmyk.jpg").read_bytes(), 415), (GOOD[:200], 400), (claims()["png of 65535"][0], 413), (pictures.many_scans(5000, 64, 64), 413):
+            status, answer = d.infer(data)
+            assert status == code and answer["error"].startswith(("JPEG: ", "PNG: ")), answer
