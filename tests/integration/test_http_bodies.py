@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import socket
 import struct
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from http_support import SEED, Answer, Daemon, Network, ask, daemon, expect, images, png, read_answer, small_network
+from xnortrain.images import decode
 
 BATCH = 5
 
@@ -86,6 +89,21 @@ def test_png(world: World, name: str) -> None:
     batch = images(world.nets[name], 1)
     results = check_simple(world.server.post(f"/infer?model={name}", png(batch[0]), "image/png"), world.nets[name], batch)
     assert "decode" in results[0]["timings_us"]
+
+
+@pytest.mark.parametrize("name", ["gray", "color-9.x_y"])
+@pytest.mark.parametrize("kind,mode,size", [("JPEG", "L", (28, 28)), ("JPEG", "RGB", (61, 97)), ("JPEG", "RGB", (640, 480)), ("PNG", "RGBA", (33, 20)),
+                                            ("PNG", "P", (50, 50)), ("PNG", "LA", (8, 9))])
+def test_pictures_of_any_size_and_kind(world: World, name: str, kind: str, mode: str, size: tuple[int, int]) -> None:
+    """Decoded, converted and resized as training does it (xnortrain.images), so that the integers are known here too."""
+    net = world.nets[name]
+    file = io.BytesIO()
+    noise = np.random.default_rng(SEED).integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3)).astype(np.uint8)
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).convert(mode).save(file, kind)
+    x = net.input
+    batch = decode(file.getvalue(), (x.h, x.w, x.c), net.metadata["input"]["image"])[None]
+    check_simple(world.server.post(f"/infer?model={name}", file.getvalue()), net, batch)
+    check_oip(world.server.post(f"/v2/models/{name}/infer", file.getvalue(), Inference_Header_Content_Length="0"), net, batch)
 
 
 def multipart(parts: list[bytes], boundary: str = "x-Boundary'()+_,-./:=?") -> tuple[bytes, str]:
