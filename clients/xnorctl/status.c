@@ -124,29 +124,44 @@ static json_t *energy_of(const struct span *span, json_t *model)
     return NULL;
 }
 
-/* Every power sensor: {domain, sensor, source, up, watts where known}. */
+static const char *const power_labels[] = {"domain", "sensor", "source"};
+
+/* The entry of this sample's domain, sensor and source; made where it is not there yet. */
+static json_t *power_entry(json_t *array, const struct xn_metric *metric)
+{
+    json_t *entry;
+    size_t i;
+
+    json_array_foreach(array, i, entry)
+    {
+        size_t same = 0;
+        for (size_t k = 0; k < XN_ARRAY_LEN(power_labels); k++)
+            same += xn_metric_has(metric, power_labels[k], text_of(entry, power_labels[k]));
+        if (same == XN_ARRAY_LEN(power_labels))
+            return entry;
+    }
+    entry = json_object();
+    for (size_t k = 0; k < XN_ARRAY_LEN(power_labels); k++) {
+        char text[96];
+        json_object_set_new(entry, power_labels[k],
+                            json_string(xn_metric_label(metric, power_labels[k], text, sizeof(text))));
+    }
+    json_array_append_new(array, entry);
+    return entry;
+}
+
+/* Every power sensor, and every estimate that stands in for one: {domain, sensor, source, up (sensors only), watts where known}. */
 static json_t *power_json(const struct reading *now)
 {
     json_t *array = json_array();
-    const char *at = now->metrics, *labels[] = {"domain", "sensor", "source"};
-    char text[3][96];
-    struct xn_metric up, m;
+    const char *at = now->metrics;
+    struct xn_metric m;
 
-    while (xn_metric_next(&at, &up)) {
-        if (!xn_metric_is(&up, "xnord_power_sensor_up"))
-            continue;
-        json_t *entry = json_object();
-        for (size_t i = 0; i < 3; i++)
-            json_object_set_new(entry, labels[i],
-                                json_string(xn_metric_label(&up, labels[i], text[i], sizeof(text[i]))));
-        json_object_set_new(entry, "up", json_boolean(up.value > 0));
-        const char *look = now->metrics;
-        while (xn_metric_next(&look, &m)) {
-            if (xn_metric_is(&m, "xnord_power_watts") && xn_metric_has(&m, "domain", text[0]) &&
-                xn_metric_has(&m, "sensor", text[1]) && xn_metric_has(&m, "source", text[2]))
-                json_object_set_new(entry, "watts", json_real(m.value));
-        }
-        json_array_append_new(array, entry);
+    while (xn_metric_next(&at, &m)) {
+        if (xn_metric_is(&m, "xnord_power_sensor_up"))
+            json_object_set_new(power_entry(array, &m), "up", json_boolean(m.value > 0));
+        else if (xn_metric_is(&m, "xnord_power_watts"))
+            json_object_set_new(power_entry(array, &m), "watts", json_real(m.value));
     }
     return array;
 }
@@ -263,6 +278,19 @@ static void print_instances(const struct span *span)
     xn_table_end(t, stdout, 2);
 }
 
+static bool is_estimated(json_t *sensors, const char *domain)
+{
+    json_t *sensor;
+    size_t i;
+
+    json_array_foreach(sensors, i, sensor)
+    {
+        if (strcmp(text_of(sensor, "domain"), domain) == 0 && strcmp(text_of(sensor, "source"), "estimate") == 0)
+            return true;
+    }
+    return false;
+}
+
 static void print_power(const struct reading *now)
 {
     json_t *sensors = power_json(now), *sensor;
@@ -270,15 +298,18 @@ static void print_power(const struct reading *now)
 
     json_array_foreach(sensors, i, sensor)
     {
+        const char *domain = text_of(sensor, "domain"), *name = text_of(sensor, "sensor");
+        const char *source = text_of(sensor, "source");
         json_t *watts = json_object_get(sensor, "watts");
-        if (strcmp(text_of(sensor, "sensor"), "none") == 0)
-            printf("  power of %s: no sensor, so energy is not known\n", text_of(sensor, "domain"));
-        else if (!json_is_true(json_object_get(sensor, "up")) || !watts)
-            printf("  power of %s: sensor %s (%s) cannot be read now\n", text_of(sensor, "domain"),
-                   text_of(sensor, "sensor"), text_of(sensor, "source"));
-        else
-            printf("  power of %s: %.2f W (%s, %s)\n", text_of(sensor, "domain"), json_number_value(watts),
-                   text_of(sensor, "sensor"), text_of(sensor, "source"));
+        if (watts && strcmp(source, "estimate") == 0)
+            printf("  power of %s: ~%.2f W (estimate from declared watts, not measured)\n", domain,
+                   json_number_value(watts));
+        else if (watts)
+            printf("  power of %s: %.2f W (%s, %s)\n", domain, json_number_value(watts), name, source);
+        else if (strcmp(name, "none") != 0)
+            printf("  power of %s: sensor %s (%s) cannot be read now\n", domain, name, source);
+        else if (!is_estimated(sensors, domain))
+            printf("  power of %s: no sensor, so energy is not known\n", domain);
     }
     json_decref(sensors);
 }

@@ -235,6 +235,7 @@ def test_models_and_status(served: Served) -> None:
     after = good_json("status", "--url", served.url + "/")
     assert after["models"][0]["inferences"] == before["models"][0]["inferences"] + 7
     assert after["ready"] and after["instances"][0]["healthy"] and "energy" in after and "rejected" in after
+    assert all("watts" in sensor for sensor in after["power"] if sensor["up"])  # what cannot be read has no figure
     text = good("status", "--url", served.url)
     assert "ready" in text and re.search(r"^ +pixels +0/1024 ", text, re.M)
 
@@ -418,6 +419,43 @@ def test_many_connections_do_not_stall_the_server(served: Served, connections: i
     for _ in range(4):
         told = good_json("bench", "--url", served.url, "--concurrency", connections, "--count", 10 * connections, "--timeout", PATIENCE_S)
         assert told["errors"] == {} and told["ok"] == 10 * connections
+
+
+def test_energy_is_told_where_it_is_known(tmp_path: Path) -> None:
+    small_network(tmp_path / "a.xnor", "a", (12, 10, 1), CLASSES)
+    accelerator = {"kind": "cpu", "instances": 1, "threads": 1, "idle_watts": 5, "busy_watts": 50}
+    nowhere = {"powercap_root": str(tmp_path / "none"), "hwmon_root": str(tmp_path / "none"), "pci_root": str(tmp_path / "none")}
+    with daemon(tmp_path, [{"path": str(tmp_path / "a.xnor")}], accelerators=[accelerator], power={"sample_ms": 10, **nowhere}) as running:
+        url = f"http://127.0.0.1:{running.port}"
+        told = good_json("bench", "--url", url, "--seconds", 0.5, "--warmup", 0)
+        (energy,) = told["server"]["energy"]
+        assert energy["source"] == "estimate" and energy["joules"] > 0
+        assert energy["joules_per_inference"] == pytest.approx(energy["joules"] / told["server"]["inferences"])
+        assert "declared, not measured" in good("bench", "--url", url, "--seconds", 0.2, "--warmup", 0)
+        text = good("infer", "--url", url, "-", stdin=bytes(120))
+        assert "ENERGY" in text and "~" in text and "an estimate" in text
+        told = good_json("status", "--url", url)
+        assert told["energy"][0]["source"] == "estimate" and told["energy"][0]["joules_per_inference"] > 0
+        (power,) = (p for p in told["power"] if p["source"] == "estimate")
+        assert power["domain"] == "cpu" and 5 <= power["watts"] <= 50
+        text = good("status", "--url", url)
+        assert re.search(r"power of cpu: ~[\d.]+ W \(estimate", text) and "not known" not in text
+
+
+def test_energy_of_a_sensor(tmp_path: Path) -> None:
+    """The INA260 of a KV260, as files."""
+    small_network(tmp_path / "a.xnor", "a", (12, 10, 1), CLASSES)
+    roots = {"hwmon_root": str(ROOT / "tests/fixtures/power/kv260/hwmon"), "powercap_root": str(tmp_path / "none"), "pci_root": str(tmp_path / "none")}
+    with daemon(tmp_path, [{"path": str(tmp_path / "a.xnor")}], power={"sample_ms": 10, **roots}) as running:
+        url = f"http://127.0.0.1:{running.port}"
+        told = good_json("bench", "--url", url, "--seconds", 0.5, "--warmup", 0)
+        assert [e["source"] for e in told["server"]["energy"]] == ["sensor"] and told["server"]["energy"][0]["joules_per_inference"] > 0
+        (board,) = told["server"]["energy_of_domains"]
+        assert board["domain"] == "board" and board["source"] == "hwmon" and board["joules"] > 0
+        result = good_json("infer", "--url", url, "-", stdin=bytes(120))["results"][0]
+        assert result["energy_source"] == "sensor" and result["energy_j"] > 0
+        text = good("status", "--url", url)
+        assert re.search(r"power of board: [\d.]+ W \(ina260", text) and "~" not in text
 
 
 # ---- strange servers ----------------------------------------------------------------------------------------------------------------------------
