@@ -14,7 +14,7 @@
 
 #define FACTOR_MAX            (1 << 24) /* of multiplier and offset */
 #define SHIFT_MAX             24
-#define DESCRIPTION_BYTES_MAX 4096u
+#define DESCRIPTION_BYTES_MAX 4096u /* of the licence too */
 
 struct meta_reader {
     struct xn_network_storage *storage;
@@ -137,6 +137,17 @@ static int read_description(const struct meta_reader *reader)
     if (!value)
         return 0;
     return read_text(reader, "description", value, DESCRIPTION_BYTES_MAX, &reader->network->description);
+}
+
+/* What the network does not need but shows: it must be what readers take it for. */
+static int check_origin(const struct meta_reader *reader)
+{
+    const json_t *license = json_object_get(reader->storage->meta, "license");
+    const json_t *provenance = json_object_get(reader->storage->meta, "provenance");
+    const char *text;
+    if (provenance && !json_is_object(provenance))
+        return complain(reader, "provenance", "is %s, must be an object", type_name(provenance));
+    return license ? read_text(reader, "license", license, DESCRIPTION_BYTES_MAX, &text) : 0;
 }
 
 static int read_labels(const struct meta_reader *reader)
@@ -319,6 +330,8 @@ int xn_meta_read(struct xn_network_storage *storage, struct xn_error *error)
         e = read_version(&reader);
     if (e == 0)
         e = read_description(&reader);
+    if (e == 0)
+        e = check_origin(&reader);
     if (e == 0)
         e = read_labels(&reader);
     if (e == 0)

@@ -5,7 +5,9 @@ The short form of `make verify`, which does the same on whole test sets."""
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -23,8 +25,10 @@ pytestmark = pytest.mark.skipif(not XNORCTL.exists(), reason=f"{XNORCTL} is not 
 
 sys.path[:0] = [str(ROOT / "train"), str(ROOT / "train/tests")]
 
+import onnx_networks  # noqa: E402
 from small import every_op, resealed  # noqa: E402
-from xnortrain import interpret, verify  # noqa: E402
+from xnortrain import interpret, qonnx, verify  # noqa: E402
+from xnortrain.qonnx_graph import read  # noqa: E402
 from xnortrain.xnorfile import HEADER, FormatError, Network  # noqa: E402
 
 
@@ -107,3 +111,49 @@ def test_python_and_c_accept_the_same_files(tmp_path: Path) -> None:
         assert accepted == (python == "accepted"), f"XN_SEED={seed}, {what}: C {done.stderr.strip() or 'accepted'}; Python {python}"
         both[accepted] += 1
     assert min(both.values()) > 30, both
+
+
+METADATA = [
+    ({}, False), ({"name": "a"}, True), ({"name": ".a"}, False), ({"name": "a b"}, False), ({"name": "x" * 63}, True), ({"name": "x" * 64}, False), ({"name": 1}, False),
+    ({"name": "a", "version": "0123"}, True), ({"name": "a", "version": 1}, False), ({"name": "a", "version": "1" * 16}, False), ({"name": "a", "version": ""}, False),
+    ({"name": "a", "description": "x" * 4095}, True), ({"name": "a", "description": "x" * 4096}, False), ({"name": "a", "description": "x\ny"}, False),
+    ({"name": "a", "license": "MIT"}, True), ({"name": "a", "license": 5}, False), ({"name": "a", "labels": ["ä"] * 5}, True), ({"name": "a", "labels": ["ä"] * 4}, False),
+    ({"name": "a", "labels": ["x" * 256] * 5}, False), ({"name": "a", "labels": ["x"] * 4 + [1]}, False), ({"name": "a", "labels": "xxxxx"}, False),
+    ({"name": "a", "input": {"image": {"color": "rgb"}}}, True), ({"name": "a", "input": {"image": {"color": "gray"}}}, False), ({"name": "a", "input": {"image": {}}}, False),
+    ({"name": "a", "input": {"image": {"color": "rgb", "fit": "squash"}}}, False), ({"name": "a", "input": {"image": {"color": "rgb", "multiplier": [1, 2]}}}, False),
+    ({"name": "a", "input": {"image": {"color": "rgb", "multiplier": [1, 2, 1 << 24], "offset": [-(1 << 24)] * 3, "shift": 24}}}, True),
+    ({"name": "a", "input": {"image": {"color": "rgb", "multiplier": [1, 2, (1 << 24) + 1]}}}, False), ({"name": "a", "input": {"image": {"color": "rgb", "shift": 25}}}, False),
+    ({"name": "a", "input": {"image": {"color": "rgb", "offset": [1.0, 2, 3]}}}, False), ({"name": "a", "input": {"shape": [9, 10, 4]}}, False), ({"name": "a", "input": 3}, False),
+    ({"name": "a", "input": {"shape": [9, 10, 3], "dtype": "uint8"}}, True), ({"name": "a", "input": {"dtype": "int8"}}, False), ({"name": "a", "provenance": []}, False),
+    ({"name": "a", "other": {"x": [None]}}, True), ([], False), ("a", False)]
+
+
+def with_metadata(text: bytes) -> bytes:
+    """every_op() with other metadata, put at the end of the file, where there is room for any."""
+    data = bytearray(every_op().to_bytes())
+    offset = len(data)
+    struct.pack_into("<QQQ", data, 16, offset + len(text), offset, len(text))
+    return resealed(bytes(data) + text)
+
+
+@pytest.mark.parametrize("case", range(len(METADATA) + 3))
+def test_python_and_c_take_the_same_metadata(tmp_path: Path, case: int) -> None:
+    special = [(b'{"name":"a","name":"b"}', False), (b'{"name":"\xff"}', False), (b'{"name":"a","x":NaN}', False)]
+    text, good = special[case - len(METADATA)] if case >= len(METADATA) else (json.dumps(METADATA[case][0]).encode(), METADATA[case][1])
+    (tmp_path / "net.xnor").write_bytes(with_metadata(text))
+    done = subprocess.run([XNORCTL, "inspect", tmp_path / "net.xnor"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == good, f"C: {text!r:.200} {done.stderr}"
+    try:
+        Network.load(tmp_path / "net.xnor")
+        assert good, f"Python took {text!r:.200}"
+    except FormatError as error:
+        assert not good, f"Python: {text!r:.200} {error}"
+
+
+def test_imported_networks(tmp_path: Path) -> None:
+    """What the importer writes is what C loads and runs alike."""
+    for make in (onnx_networks.tfc, onnx_networks.cnv, onnx_networks.mixed):
+        qonnx.import_graph(read(make(tmp_path / "net.onnx", 1)), qonnx.Options())[0].save(tmp_path / "net.xnor", {"name": "imported"})
+        out = run_verify(tmp_path / "net.xnor", 60)
+        for name in witnesses_wanted():
+            assert f"{name:20} identical" in out, out

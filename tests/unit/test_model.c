@@ -685,6 +685,8 @@ static const struct {
     {"{\"name\":\"a\",\"version\":\"1234567890123456\"}", "version has 16 bytes"},
     {"{\"name\":\"a\",\"description\":[]}", "description is an array, must be a string"},
     {"{\"name\":\"a\",\"description\":\"a\\nb\"}", "description has a control character"},
+    {"{\"name\":\"a\",\"license\":5}", "license is an integer, must be a string"},
+    {"{\"name\":\"a\",\"provenance\":[]}", "provenance is an array, must be an object"},
     {"{\"name\":\"a\",\"labels\":{}}", "labels is an object, must be an array"},
     {"{\"name\":\"a\",\"labels\":[\"x\"]}", "labels has 1 entries, must have 2: one for each class"},
     {"{\"name\":\"a\",\"labels\":[\"x\",\"y\",\"z\"]}", "labels has 3 entries"},

@@ -335,7 +335,7 @@ class Network:
         """Read and check a whole file. Raises FormatError, naming what is wrong, and nothing else."""
         head = _read_header(data)
         try:
-            meta = json.loads(data[head.meta_offset:head.meta_offset + head.meta_bytes].decode("utf-8"), object_pairs_hook=_no_duplicates)
+            meta = json.loads(data[head.meta_offset:head.meta_offset + head.meta_bytes].decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise FormatError(f"metadata: not a JSON object in UTF-8: {error}") from None
         net = cls(head.shape, head.dtype)
@@ -396,6 +396,10 @@ class _Header:
     data_bytes: int
     shape: tuple[int, int, int]
     dtype: str
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
