@@ -125,10 +125,6 @@ def _axes(node: Node, inputs: list[Constant | None]) -> tuple[int, ...]:
     return tuple(int(a) for a in given.array.ravel())  # type: ignore[union-attr]
 
 
-def _expand(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    return np.expand_dims(array, axes)
-
-
 def _reshape(node: Node, array: np.ndarray, target: np.ndarray) -> np.ndarray:
     dims = [int(n) for n in target.ravel()]
     if not node.get("allowzero", 0):
@@ -164,7 +160,7 @@ def move(node: Node, inputs: list[Constant | None], array: np.ndarray) -> np.nda
     if node.op == "Squeeze":
         return np.squeeze(array, _axes(node, inputs) if "axes" in node.attributes or len(inputs) > 1 else None)
     if node.op == "Unsqueeze":
-        return _expand(array, _axes(node, inputs))
+        return np.expand_dims(array, _axes(node, inputs))
     return None
 
 
@@ -433,7 +429,7 @@ class Importer:
 
     # ---- products
 
-    def _integer_input(self, node: Node, flow: Flow, padded: bool) -> float:
+    def _integer_input(self, node: Node, flow: Flow) -> float:
         """What one count of the flow is worth where it enters a product."""
         node.need(flow.dtype in ("bits", "uint8", "int8") and not flow.pools, "its input is not quantized: a BipolarQuant or Quant must come before it")
         if not flow.chain.steps:
@@ -462,7 +458,7 @@ class Importer:
     def _product(self, node: Node, flow: Flow, ints: np.ndarray, worth: np.ndarray, bits: bool, padded: bool, shape: tuple[int, int, int],
                  make: Callable[[Value, np.ndarray], Value]) -> Flow:
         """ints [oc][n]; make(input value, integers) adds the layer. The flow of the sums."""
-        unit = self._integer_input(node, flow, padded)
+        unit = self._integer_input(node, flow)
         value = flow.plain()
         built: dict[bytes, Value] = {}
 
