@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small import every_op, nearest_mean
-from xnortrain import card, facts, labelled, oracle
+from xnortrain import facts, labelled, oracle
 from xnortrain import data as datasets
 from xnortrain.cli import main
 from xnortrain.xnorfile import Network
