@@ -215,6 +215,35 @@ int xn_fused_moments(const float *restrict s, double *restrict sums, long rows, 
 /* ---- epilogue: scale, rounding, residual, saturation, RPReLU
  * ------------------------------------------------------ */
 
+/* A loop for each form of an epilogue, so that none decides within: CALL(h or NULL, exact, act). */
+#define EACH_FORM(CALL, e, h)                                                                                          \
+    switch (((e)->im ? 4 : 0) | ((e)->a ? 2 : 0) | ((h) ? 1 : 0)) {                                                    \
+    case 0:                                                                                                            \
+        CALL(NULL, 0, 0);                                                                                              \
+        break;                                                                                                         \
+    case 1:                                                                                                            \
+        CALL(h, 0, 0);                                                                                                 \
+        break;                                                                                                         \
+    case 2:                                                                                                            \
+        CALL(NULL, 0, 1);                                                                                              \
+        break;                                                                                                         \
+    case 3:                                                                                                            \
+        CALL(h, 0, 1);                                                                                                 \
+        break;                                                                                                         \
+    case 4:                                                                                                            \
+        CALL(NULL, 1, 0);                                                                                              \
+        break;                                                                                                         \
+    case 5:                                                                                                            \
+        CALL(h, 1, 0);                                                                                                 \
+        break;                                                                                                         \
+    case 6:                                                                                                            \
+        CALL(NULL, 1, 1);                                                                                              \
+        break;                                                                                                         \
+    default:                                                                                                           \
+        CALL(h, 1, 1);                                                                                                 \
+        break;                                                                                                         \
+    }
+
 struct element {
     float before, t, after; /* p before saturation; t = sat(p) + a; the output before saturation */
 };
@@ -255,16 +284,9 @@ void xn_fused_apply(const struct epilogue *e, const float *s, const float *h, fl
     for (long k = 0; k < blocks; k++) {
         long begin = k * ROWS_BLOCK, end = block_end(k, rows);
         struct epilogue copy = *e;
-        if (!e->im && e->a && h)
-            apply_rows(&copy, s, h, out, begin, end, c, 0, 1);
-        else if (!e->im && e->a)
-            apply_rows(&copy, s, NULL, out, begin, end, c, 0, 1);
-        else if (!e->im)
-            apply_rows(&copy, s, h, out, begin, end, c, 0, 0);
-        else if (e->a)
-            apply_rows(&copy, s, h, out, begin, end, c, 1, 1);
-        else
-            apply_rows(&copy, s, h, out, begin, end, c, 1, 0);
+#define CALL(h, exact, act) apply_rows(&copy, s, h, out, begin, end, c, exact, act)
+        EACH_FORM(CALL, e, h)
+#undef CALL
     }
 }
 
@@ -313,16 +335,9 @@ int xn_fused_reduce(const struct epilogue *e, const float *s, const float *h, co
         long begin = k * ROWS_BLOCK, end = block_end(k, rows);
         float *mine = partial + k * SUMS_MAX * c;
         struct epilogue copy = *e;
-        if (!e->im && e->a && h)
-            reduce_rows(&copy, s, h, g, mine, begin, end, c, 0, 1);
-        else if (!e->im && e->a)
-            reduce_rows(&copy, s, NULL, g, mine, begin, end, c, 0, 1);
-        else if (!e->im)
-            reduce_rows(&copy, s, h, g, mine, begin, end, c, 0, 0);
-        else if (e->a)
-            reduce_rows(&copy, s, h, g, mine, begin, end, c, 1, 1);
-        else
-            reduce_rows(&copy, s, h, g, mine, begin, end, c, 1, 0);
+#define CALL(h, exact, act) reduce_rows(&copy, s, h, g, mine, begin, end, c, exact, act)
+        EACH_FORM(CALL, e, h)
+#undef CALL
     }
     merge(partial, blocks, SUMS_MAX * c, sums);
     free(partial);
@@ -355,16 +370,9 @@ void xn_fused_spread(const struct epilogue *e, const struct spread *w, const flo
         long begin = k * ROWS_BLOCK, end = block_end(k, rows);
         struct epilogue copy = *e;
         struct spread ws = *w;
-        if (!e->im && e->a && h)
-            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 0, 1);
-        else if (!e->im && e->a)
-            spread_rows(&copy, &ws, s, NULL, g, ds, NULL, begin, end, c, 0, 1);
-        else if (!e->im)
-            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 0, 0);
-        else if (e->a)
-            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 1, 1);
-        else
-            spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, 1, 0);
+#define CALL(h, exact, act) spread_rows(&copy, &ws, s, h, g, ds, dh, begin, end, c, exact, act)
+        EACH_FORM(CALL, e, h)
+#undef CALL
     }
 }
 
