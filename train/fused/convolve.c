@@ -605,6 +605,7 @@ INLINE void through_sign(const struct source *x, const float *restrict h, const 
 {
     memset(sums, 0, (size_t)c * sizeof(float));
     for (long p = 0; p < pixels; p++) {
+        VECTOR_LOOP
         for (long j = 0; j < c; j++) {
             long i = p * c + j;
             float g = gx[i] * derivative(h[i] - x->t[j], estimator);

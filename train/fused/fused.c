@@ -70,6 +70,7 @@ INLINE void sign_grad_rows(const float *restrict h, const float *restrict t, con
 {
     memset(sums, 0, (size_t)c * sizeof(float));
     for (long r = begin; r < end; r++) {
+        VECTOR_LOOP
         for (long j = 0; j < c; j++) {
             long i = r * c + j;
             float g = gx[i] * derivative(h[i] - t[j], estimator);
@@ -271,9 +272,11 @@ INLINE struct element forward(const struct epilogue *e, float s, float h, long j
 INLINE void apply_rows(const struct epilogue *e, const float *restrict s, const float *restrict h, float *restrict out,
                        long begin, long end, long c, int exact, int act)
 {
-    for (long r = begin; r < end; r++)
+    for (long r = begin; r < end; r++) {
+        VECTOR_LOOP
         for (long j = 0; j < c; j++)
             out[r * c + j] = clamp_stream(forward(e, s[r * c + j], h ? h[r * c + j] : 0.0f, j, exact, act).after);
+    }
 }
 
 void xn_fused_apply(const struct epilogue *e, const float *s, const float *h, float *out, long rows, long c)
@@ -290,13 +293,16 @@ void xn_fused_apply(const struct epilogue *e, const float *s, const float *h, fl
     }
 }
 
-/* The gradient at p, and the output's masked gradient in *ret_u. */
-INLINE float backward(const struct epilogue *e, const struct element *v, float g, long j, int act, float *ret_u)
+/* The gradient at p; the output's masked gradient in *ret_u, the gradient at t in *ret_t. Selects between values, not
+ * between computations, so that loops are vectorised. */
+INLINE float backward(const struct epilogue *e, const struct element *v, float g, long j, int act, float *ret_u,
+                      float *ret_t)
 {
-    float u = g * (act ? inside_stream(v->after) : 1.0f);
+    float u = g * (act ? inside_stream(v->after) : 1.0f), slope = act ? e->slope[j] : 1.0f;
 
     *ret_u = u;
-    return (act && v->t < 0 ? u * e->slope[j] : u) * inside_stream(v->before);
+    *ret_t = u * (v->t < 0 ? slope : 1.0f);
+    return *ret_t * inside_stream(v->before);
 }
 
 INLINE void reduce_rows(const struct epilogue *e, const float *restrict s, const float *restrict h,
@@ -307,15 +313,16 @@ INLINE void reduce_rows(const struct epilogue *e, const float *restrict s, const
 
     memset(sums, 0, (size_t)(SUMS_MAX * c) * sizeof(float));
     for (long r = begin; r < end; r++) {
+        VECTOR_LOOP
         for (long j = 0; j < c; j++) {
             long i = r * c + j;
             struct element v = forward(e, s[i], h ? h[i] : 0.0f, j, exact, act);
-            float u, gp = backward(e, &v, g[i], j, act, &u);
+            float u, gt, gp = backward(e, &v, g[i], j, act, &u, &gt);
             dm[j] += gp * s[i];
             db[j] += gp;
             if (act) {
-                da[j] += v.t < 0 ? u * e->slope[j] : u;
-                dslope[j] += v.t < 0 ? u * v.t : 0.0f;
+                da[j] += gt;
+                dslope[j] += u * (v.t < 0 ? v.t : 0.0f);
                 dd[j] += u;
             }
         }
@@ -349,10 +356,11 @@ INLINE void spread_rows(const struct epilogue *e, const struct spread *w, const 
                         long begin, long end, long c, int exact, int act)
 {
     for (long r = begin; r < end; r++) {
+        VECTOR_LOOP
         for (long j = 0; j < c; j++) {
             long i = r * c + j;
             struct element v = forward(e, s[i], h ? h[i] : 0.0f, j, exact, act);
-            float u, gp = backward(e, &v, g[i], j, act, &u);
+            float u, gt, gp = backward(e, &v, g[i], j, act, &u, &gt);
             ds[i] = gp * w->to_s[j] + w->c0[j] + w->c1[j] * s[i];
             if (h)
                 dh[i] = gp;
