@@ -172,16 +172,6 @@ bench: ## Measure backend, server and start-up; prints JSON
 	@$(MAKE) --no-print-directory all bench-programs >&2
 	@$(PYTHON) tests/bench/run --build $(BUILD)
 
-bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engine (from PyPI, in .venv-bench-*); prints a table
-	@packaging/install-deps build bench
-	@$(MAKE) --no-print-directory bench-programs >&2
-	@test -x .venv-bench-ort/bin/python || $(PYTHON) -m venv .venv-bench-ort
-	@.venv-bench-ort/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-ort.txt
-	@test -x .venv-bench-larq/bin/python || $(PYTHON) -m venv .venv-bench-larq
-	@.venv-bench-larq/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-larq.txt || \
-	    echo "skipped: Larq Compute Engine does not install here" >&2
-	@$(PYTHON) tests/bench/peers/run --build $(BUILD)
-
 format: ## Lay out all C sources with clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -209,7 +199,7 @@ deb: ## Build the Debian package into build/deb
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench bench-peers format install deb clean test-programs cross-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench format install deb clean test-programs cross-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 .SECONDARY:
