@@ -84,14 +84,12 @@ $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/test
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
-$(BUILD)/xnor-bench: $(BUILD)/obj/tests/bench/xnor_bench.o $(TEST_LIBS)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
 test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS)
-bench-programs: $(BENCH_PROGRAMS) $(BUILD)/xnor-bench
+bench-programs: $(BENCH_PROGRAMS)
 fuzz-programs: $(FUZZ_PROGRAMS)
 
 # ---- what a person calls -------------------------------------------------------------------------------------------
