@@ -390,7 +390,7 @@ def settled_descriptors(server: Daemon, at_most: int) -> int:
     return server.descriptors()
 
 
-def test_two_thousand_bad_requests_leave_nothing_behind(server: Daemon) -> None:
+def test_thousands_of_bad_requests_leave_nothing_behind(server: Daemon) -> None:
     rng = random.Random(SEED)
     deeds = bad_deeds(server)
     idle = server.descriptors()
@@ -402,22 +402,23 @@ def test_two_thousand_bad_requests_leave_nothing_behind(server: Daemon) -> None:
                 assert server.post("/infer", TENSOR).status == 200, SEED
         return server.resident_bytes()
 
-    # Pools become resident as they are first used: first as many requests at once as will ever be.
+    # Pools become resident as they are first used, and refused connections linger for up to two seconds: the more requests come in that time, the
+    # more connections there are at once. The baseline is taken when that number no longer rises.
     crowd = [server.connect() for _ in range(200)]
     for connection in crowd:
         connection.sendall(b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: 784\r\n\r\n" + TENSOR[:-1])
     assert server.post("/infer", TENSOR).status == 200
     for connection in crowd:
         connection.close()
-    warm = misbehave(1000)
-    after = misbehave(2000)
+    warm = misbehave(8000)
+    after = misbehave(4000)
     assert settled_descriptors(server, idle) <= idle, SEED
     # Every request and buffer is back: as many good requests as ever, and nothing is in flight.
     assert server.get("/v1/status").json()["requests_active"] == 0
     if b"__asan_init" in XNORD.read_bytes() or b"__tsan_init" in XNORD.read_bytes():
         print("SKIP resident memory: a sanitizer keeps freed memory")
     else:
-        assert after <= 1.2 * warm, (SEED, warm, after)
+        assert after <= 1.1 * warm, (SEED, warm, after)
 
 
 def test_metrics_tell_why(server: Daemon) -> None:
