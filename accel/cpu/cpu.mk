@@ -3,7 +3,8 @@
 # Every source in accel/cpu/kernels/ is compiled once a level, its symbols ending in the level's name. level.c picks one at
 # run time; the flags here are the ones that it asks the machine about. Kernels get -O3 where the variant optimises at all.
 
-CPU_MACHINE := $(shell $(CC) -dumpmachine)
+# Before the first `make deps` there may be no compiler to ask; the make that compiles starts after it.
+CPU_MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 ifneq ($(filter x86_64-%,$(CPU_MACHINE)),)
 CPU_LEVELS := portable popcnt avx2 avx512
 endif
