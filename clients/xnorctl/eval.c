@@ -20,6 +20,7 @@
 #include "clients/xnorctl/progress.h"
 #include "clients/xnorctl/score.h"
 #include "common/clock.h"
+#include "common/number.h"
 
 #define CONTROL_TIMEOUT_MS 30000
 #define REQUEST_TIMEOUT_S  120
@@ -377,7 +378,7 @@ static uint32_t class_called(const struct eval *e, const char *name)
             return i;
     }
     /* A label such as "T-shirt/top" cannot name a folder; "0" can. */
-    if (xn_opt_u64(name, 0, e->n_classes - 1, &number))
+    if (xn_number_u64(name, 0, e->n_classes - 1, &number))
         return (uint32_t)number;
     return UINT32_MAX;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * getopt_long over a table. Options and operands may be mixed; "--" ends options; "-" is an operand. */
 #include "clients/xnorctl/options.h"
+#include "common/number.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -14,20 +15,6 @@
 #define FIRST_VALUE   256 /* of options, above every letter */
 #define COMMON        3u
 #define LETTERS_BYTES (2 * (XN_OPTIONS_MAX + COMMON) + 1)
-
-bool xn_opt_u64(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
-{
-    char *end;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || *end || value < low || value > high)
-        return false;
-    *ret = value;
-    return true;
-}
 
 bool xn_opt_double(const char *text, double low, double high, double *ret)
 {
@@ -90,7 +77,7 @@ static void take(const struct xn_ctl *ctl, const struct xn_opt *o, const char *v
         *(const char **)o->to = value;
         return;
     case XN_OPT_U64:
-        if (!xn_opt_u64(value, (uint64_t)o->low, (uint64_t)o->high, o->to))
+        if (!xn_number_u64(value, (uint64_t)o->low, (uint64_t)o->high, o->to))
             xn_opt_usage(ctl, "--%s: must be a whole number from %.0f to %.0f, not \"%.40s\"", o->name, o->low, o->high,
                          value);
         return;

@@ -40,8 +40,7 @@ int xn_opt_parse(struct xn_ctl *ctl, const struct xn_opt_about *about, const str
 /** Print "xnorctl COMMAND: TEXT; see xnorctl COMMAND --help" and exit with XN_CTL_USAGE. */
 XN_NORETURN void xn_opt_usage(const struct xn_ctl *ctl, const char *format, ...) XN_PRINTF(2, 3);
 
-/** A whole number, or a decimal one, in its range; the whole text must be one. Returns false where it is not. */
-XN_MUST_CHECK bool xn_opt_u64(const char *text, uint64_t low, uint64_t high, uint64_t *ret);
+/** *ret := `text`, a finite decimal number from `low` to `high`, no sign, nothing after it. Returns false, leaving *ret untouched, where it is none. */
 XN_MUST_CHECK bool xn_opt_double(const char *text, double low, double high, double *ret);
 
 #endif

@@ -14,27 +14,13 @@
 #include <strings.h>
 
 #include "common/clock.h"
+#include "common/number.h"
 
 #define CHUNKED_FIRST 4096u /* first buffer of a body of unknown length */
 
 static const char *argument(struct MHD_Connection *connection, const char *name)
 {
     return MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
-}
-
-/* A whole decimal number from `low` to `high`. */
-static bool parse_u64(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
-{
-    char *end;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || *end || value < low || value > high)
-        return false;
-    *ret = value;
-    return true;
 }
 
 /* Does Content-Type name `type`, with or without parameters? */
@@ -119,16 +105,16 @@ static int read_arguments(struct xn_call *call)
 
     call->ask.top_k = 1;
     call->header_bytes = -1;
-    if (top_k && !parse_u64(top_k, 1, XN_TOP_K_MAX, &value))
+    if (top_k && !xn_number_u64(top_k, 1, XN_TOP_K_MAX, &value))
         return xn_error_set(&call->error, -EINVAL, "top_k: must be 1 to %u", XN_TOP_K_MAX);
     if (top_k)
         call->ask.top_k = (uint32_t)value;
-    if (timeout && !parse_u64(timeout, 1, XN_TIMEOUT_MS_MAX, &value))
+    if (timeout && !xn_number_u64(timeout, 1, XN_TIMEOUT_MS_MAX, &value))
         return xn_error_set(&call->error, -EINVAL, "timeout_ms: must be 1 to %u", XN_TIMEOUT_MS_MAX);
     if (timeout)
         call->ask.timeout_ns = value * XN_NS_PER_MS;
     if (length && call->route == XN_ROUTE_V2_INFER) {
-        if (!parse_u64(length, 0, UINT32_MAX, &value))
+        if (!xn_number_u64(length, 0, UINT32_MAX, &value))
             return xn_error_set(&call->error, -EINVAL, "Inference-Header-Content-Length: must be a number of bytes");
         call->header_bytes = (int64_t)value;
     }
@@ -157,7 +143,7 @@ static int take_body_buffer(struct xn_call *call)
     uint64_t bytes = XN_MIN(CHUNKED_FIRST, call->limit_bytes);
 
     /* MHD has checked the header's form; a number beyond 64 bits does not get here. */
-    if (length && !parse_u64(length, 0, UINT64_MAX, &bytes))
+    if (length && !xn_number_u64(length, 0, UINT64_MAX, &bytes))
         return xn_error_set(&call->error, -EINVAL, "Content-Length: not a number");
     if (bytes > call->limit_bytes)
         return xn_error_set(&call->error, -EFBIG, "a body of %" PRIu64 " bytes is larger than the limit of %" PRIu64,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What xnorctl computes: percentiles, arrivals, confusion tables, labelled sets, numbers for people. Random parts print their seed ($XN_SEED). */
+#include "common/number.h"
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -296,14 +297,14 @@ static void test_numbers_of_options(void **state)
     double d = 5;
 
     (void)state;
-    assert_true(xn_opt_u64("0", 0, 10, &u) && u == 0);
-    assert_true(xn_opt_u64("10", 0, 10, &u) && u == 10);
-    assert_false(xn_opt_u64("11", 0, 10, &u));
-    assert_false(xn_opt_u64("", 0, 10, &u));
-    assert_false(xn_opt_u64("-1", 0, 10, &u));
-    assert_false(xn_opt_u64(" 1", 0, 10, &u));
-    assert_false(xn_opt_u64("1x", 0, 10, &u));
-    assert_false(xn_opt_u64("99999999999999999999", 0, UINT64_MAX, &u));
+    assert_true(xn_number_u64("0", 0, 10, &u) && u == 0);
+    assert_true(xn_number_u64("10", 0, 10, &u) && u == 10);
+    assert_false(xn_number_u64("11", 0, 10, &u));
+    assert_false(xn_number_u64("", 0, 10, &u));
+    assert_false(xn_number_u64("-1", 0, 10, &u));
+    assert_false(xn_number_u64(" 1", 0, 10, &u));
+    assert_false(xn_number_u64("1x", 0, 10, &u));
+    assert_false(xn_number_u64("99999999999999999999", 0, UINT64_MAX, &u));
     assert_int_equal(u, 10);
     assert_true(xn_opt_double("2.5", 0, 10, &d) && d == 2.5);
     assert_true(xn_opt_double(".5", 0, 10, &d) && d == 0.5);

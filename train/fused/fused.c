@@ -213,8 +213,7 @@ int xn_fused_moments(const float *restrict s, double *restrict sums, long rows, 
     return 0;
 }
 
-/* ---- epilogue: scale, rounding, residual, saturation, RPReLU
- * ------------------------------------------------------ */
+/* ---- epilogue: scale, rounding, residual, saturation, RPReLU ------------------------------------------------------ */
 
 /* A loop for each form of an epilogue, so that none decides within: CALL(h or NULL, exact, act). */
 #define EACH_FORM(CALL, e, h)                                                                                          \
