@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_learns_and_exports_what_it_learnt(data: Dataset, tmp_path: Path) -> Non
     assert [row["stage"] for row in rows] == ["bits", "binary", "binary", "binary", "exact"]
     assert Image.open(tmp_path / "curves.png").size[0] > 300
     assert run.float_accuracy(model) > 0.9
+
+
+def test_restarts_rise_within_the_second_stage(tmp_path: Path) -> None:
+    (tmp_path / "late.toml").write_text("[training]\nepochs = [1, 4, 1]\nrestarts = [2, 4]")
+    with pytest.raises(ConfigError, match="do not rise within the 4 epochs"):
+        settings.load(tmp_path / "late.toml").config(Augment())
+
+
+def test_the_learning_rate_begins_anew_at_a_restart(data: Dataset, tmp_path: Path) -> None:
+    once, again = (run_in(tmp_path / name, data, dataclasses.replace(CONFIG, epochs=epochs, restarts=restarts))
+                   for name, epochs, restarts in (("once", (1, 4, 1), ()), ("again", (1, 10, 1), (4,))))
+    assert [once._rate(1, done) for done in (0, 1.5, 3.9)] == [again._rate(1, done) for done in (0, 1.5, 3.9)]
+    assert again._rate(1, 4) == CONFIG.lr and again._rate(1, 7) == pytest.approx(CONFIG.lr / 2) and again._rate(1, 9.99) < 1e-4 * CONFIG.lr
+    assert again._rate(0, 0.5) == once._rate(0, 0.5) and again._rate(2, 0) == CONFIG.lr / 20
 
 
 def test_goes_on_after_an_interruption(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +134,7 @@ def test_distillation(data: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text,told", [
     ("[network]\nwidht = 3", "no widht"), ("[nets]\nwidth = 3", r"no section \[nets\]"), ("width = 3", "outside of a section"), ("[network]\nwidth = \"wide\"", "width"),
     ("[training]\nepochs = [1, 2]", "three stages"), ("[training]\nlr = 0", "not more than 0"), ("[data]\nname = \"mnist\"", "mnist"), ("[training\n", "line 1"),
-    ("[training]\nschedule = \"step\"", "step")])
+    ("[training]\nschedule = \"step\"", "step"), ("[training]\nrestarts = [0]", "restarts")])
 def test_bad_settings_are_named(text: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)

@@ -3,7 +3,7 @@
 
     stage     weights  scale             learning rate      weight decay
     1 bits    real     float             cosine from lr     decay
-    2 binary  binary   float             cosine from lr     0
+    2 binary  binary   float             cosine from lr     0             (again from lr after each of `restarts`)
     3 exact   binary   exported integers  cosine from lr/20  0     (batch statistics frozen)
 
 A run folder holds config.json, metrics.csv (a line an epoch), curves.png, and last.pt, from which an interrupted run goes on. The best exact epoch by validation accuracy is
@@ -50,6 +50,7 @@ class Config:
     lr: float = 2e-3
     decay: float = 1e-5
     schedule: str = "cosine"  # or "linear": how the learning rate falls to 0 within a stage
+    restarts: tuple[int, ...] = ()  # epochs of stage 2 after which its learning rate begins anew from lr (SGDR, arXiv 1608.03983)
     scale_l2: float = 1e-5
     smoothing: float = 0.05
     epochs: tuple[int, int, int] = (2, 6, 1)
@@ -174,8 +175,11 @@ class Run:
                     "core_seconds": self.core_seconds}, partial)
         partial.rename(self.folder / "last.pt")
 
-    def _rate(self, stage: int, progress: float) -> float:
-        """The learning rate; progress 0..1 within the stage."""
+    def _rate(self, stage: int, done: float) -> float:
+        """The learning rate after `done` epochs of the stage, 0..epochs[stage]."""
+        bounds = [0, *(self.config.restarts if stage == 1 else ()), self.config.epochs[stage]]
+        first, last = next(((a, b) for a, b in zip(bounds, bounds[1:]) if done < b), (0, max(bounds[-1], 1)))
+        progress = (done - first) / (last - first)
         fall = 0.5 * (1 + math.cos(math.pi * progress)) if self.config.schedule == "cosine" else 1 - progress
         return self.config.lr / (20 if stage == 2 else 1) * fall
 
@@ -197,14 +201,14 @@ class Run:
 
     def _epoch(self, stage: int, epoch: int, optimizer: torch.optim.Optimizer) -> float:
         batches = Batches(self.data.train, self.config.batch, hash((self.config.seed, stage, epoch)) % 2**31, self.config.augment)
-        total, steps = 0.0, len(batches) * self.config.epochs[stage]
+        total = 0.0
         self.model.train()
         shown = Progress(batches, f"{STAGES[stage]} {epoch + 1}/{self.config.epochs[stage]}", scale=self.config.batch)
         device = next(self.model.parameters()).device
         for i, (x, y) in enumerate(shown):
             x, y = x.to(device), y.to(device)
             for group in optimizer.param_groups:
-                group["lr"] = self._rate(stage, (epoch * len(batches) + i) / steps)
+                group["lr"] = self._rate(stage, epoch + i / len(batches))
             loss = self._loss(x, y)
             value = float(loss)
             if not math.isfinite(value):

@@ -5,7 +5,7 @@
     [data]       name (fashion-mnist, gtsrb, cifar10-jpeg, folder), folder, size, gray, fit
     [network]    kind, width, blocks, stem_stride, stem_kernel, estimator, scales, normalise
     [network.precision]   "block*.depthwise" = "int8"; "stem" = {weights = "binary"}: the last pattern that fits a layer's name counts
-    [training]   seed, batch, lr, decay, schedule, scale_l2, smoothing, epochs (of the three stages), teacher, distill, temperature
+    [training]   seed, batch, lr, decay, schedule, restarts, scale_l2, smoothing, epochs (of the three stages), teacher, distill, temperature
     [augment]    shift, flip, rotate, zoom, contrast, cutout: changes to the data set's own
 """
 
@@ -32,7 +32,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": (int, str), "description": str, "folder": str, "size": int, "gray": bool, "fit": str, "kind": str, "width": int, "blocks": list,
     "stem_stride": int, "stem_kernel": int, "estimator": str, "scales": str, "normalise": bool, "precision": dict, "seed": int, "batch": int, "lr": float,
-    "decay": float, "schedule": str, "scale_l2": float, "smoothing": float, "epochs": list, "teacher": str, "distill": float, "temperature": float, "shift": int,
+    "decay": float, "schedule": str, "restarts": list, "scale_l2": float, "smoothing": float, "epochs": list, "teacher": str, "distill": float, "temperature": float, "shift": int,
     "flip": bool, "rotate": float, "zoom": float, "contrast": float, "cutout": int}
 CHOICES = {"estimator": ("h", "clip", "approxsign"), "schedule": ("cosine", "linear"), "fit": ("stretch", "crop", "pad")}
 POSITIVE = ("size", "width", "stem_stride", "stem_kernel", "batch", "lr", "temperature")
@@ -50,7 +50,7 @@ def _check(section: str, key: str, value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: [{section}] {key}: {value!r} is none of {', '.join(CHOICES[key])}")
     if key in POSITIVE and value <= 0:
         raise ConfigError(f"{where}: [{section}] {key}: {value!r} is not more than 0")
-    if key in ("blocks", "epochs") and not all(isinstance(n, int) and n >= (key == "blocks") for n in value):
+    if key in ("blocks", "epochs", "restarts") and not all(isinstance(n, int) and n >= (key != "epochs") for n in value):
         raise ConfigError(f"{where}: [{section}] {key}: {value!r} is not a list of counts")
     if key == "epochs" and len(value) != 3:
         raise ConfigError(f"{where}: [{section}] {key}: {value!r} are not the epochs of three stages")
@@ -76,8 +76,12 @@ class Settings:
     def config(self, augment: Augment) -> Config:
         """The recipe; `augment` is the data set's own."""
         training = dict(self.sections["training"])
-        if "epochs" in training:
-            training["epochs"] = tuple(training["epochs"])
+        for key in ("epochs", "restarts"):
+            if key in training:
+                training[key] = tuple(training[key])
+        within = [0, *training.get("restarts", ()), training.get("epochs", Config.epochs)[1]]
+        if "restarts" in training and within != sorted(set(within)):
+            raise ConfigError(f"[training] restarts: {list(training['restarts'])} do not rise within the {within[-1]} epochs of the second stage")
         options = {key: self.sections["network"][key] for key in NETWORK_KEYS if key in self.sections["network"]}
         return Config(network=self.get("network", "kind", "residual"), options=options, augment=dataclasses.replace(augment, **self.sections["augment"]), **training)
 
