@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small import every_op, nearest_mean
-from xnortrain import facts, labelled, oracle
+from xnortrain import card, facts, labelled, oracle
 from xnortrain import data as datasets
 from xnortrain.cli import main
 from xnortrain.xnorfile import Network
@@ -130,3 +130,13 @@ def test_shipped_cards_are_of_the_shipped_files(path: Path) -> None:
     assert told["accuracy"]["hits"] == np.trace(confusion) and told["accuracy"]["images"] == confusion.sum()
     text = (path.parent / "README.md").read_text()
     assert cost.file_sha256 in text and (path.parent / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_list_of_networks_is_that_of_the_cards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (MODELS / "README.md").read_text() == card.index(MODELS), "make it anew: train/xnor-train card --index models"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/card.json").write_text((MODELS / "fashion-mnist/card.json").read_text())
+    assert main(["card", "--index", str(tmp_path)]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.count("| [") == 1 and "[fashion-mnist](one/)" in text
+    assert main(["card"]) == 1 and "which network?" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`card`: a model card beside a .xnor file, made from the file's metadata and from what is measured here: README.md for people, card.json for
-programs, confusion.png. The same file and images give the same bytes."""
+programs, confusion.png. The same file and images give the same bytes. `card --index FOLDER`: a README.md that lists the cards in its folders."""
 
 from __future__ import annotations
 
@@ -198,7 +198,30 @@ def write(card: Card, folder: Path) -> list[Path]:
     return paths
 
 
+def index(folder: Path) -> str:
+    """The table of the networks in `folder`/NAME, from their cards."""
+    rows = []
+    for path in sorted(folder.glob("*/card.json")):
+        told = json.loads(path.read_text())
+        provenance, macs = told["provenance"], told["macs_per_image"]
+        minutes = f"{provenance['core_seconds'] / 60:.0f}" if "core_seconds" in provenance else "-"
+        rows.append(f"| [{told['name']}]({path.parent.name}/) | {cell(provenance.get('dataset', {}).get('name', '-'))} | **{percent(told['accuracy']['integer'])}** "
+                    f"of {thousands(told['accuracy']['images'])} | {macs['binary'] / 1e6:.2f} M | {macs['binary x 8 bit'] / 1e6:.2f} M | {macs['int8'] / 1e6:.2f} M "
+                    f"| {thousands(told['bytes'])} | {minutes} |")
+    return "\n".join(["# Networks", "", "<!-- made by `xnor-train card --index`: do not edit -->", "",
+                      "Each folder has a network and its card: data, recipe, command, accuracy by class, limits of use. Accuracies are by integers, which every",
+                      "accelerator computes; operations are multiply-accumulates an image, by the types of activation and weight.", "",
+                      "| network | data | accuracy | binary | binary x 8 bit | int8 | bytes | core-minutes of training |",
+                      "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |", *rows]) + "\n"
+
+
 def make(arguments: argparse.Namespace) -> int:
+    if arguments.index:
+        (arguments.index / "README.md").write_text(index(arguments.index))
+        print(arguments.index / "README.md")
+        return 0
+    if not arguments.file:
+        raise ValueError("which network? name a .xnor file, or a folder of cards with --index")
     net = Network.load(arguments.file)
     card = measure(arguments.file, net, labelled.find(net, arguments.data, None, folder=arguments.folder))
     for path in write(card, arguments.out or arguments.file.parent):
@@ -208,7 +231,8 @@ def make(arguments: argparse.Namespace) -> int:
 
 def add_command(commands) -> None:  # type: ignore[no-untyped-def]
     c = commands.add_parser("card", help="write the model card of a .xnor file", description=__doc__)
-    c.add_argument("file", type=Path)
+    c.add_argument("file", type=Path, nargs="?")
+    c.add_argument("--index", type=Path, metavar="FOLDER", help="write FOLDER/README.md, a list of the cards in FOLDER/NAME, and nothing else")
     labelled.add_option(c)
     c.add_argument("--out", type=Path, help="folder (that of the file)")
     c.set_defaults(function=make)
