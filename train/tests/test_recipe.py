@@ -131,6 +131,23 @@ def test_distillation(data: Dataset, tmp_path: Path) -> None:
         Run.finished(tmp_path / "teacher", Dataset(**{**data.__dict__, "sha256": "11" * 32}))
 
 
+def test_begins_with_the_weights_of_another_run(data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run_in(tmp_path / "first", data)
+    first.train()
+    short = dataclasses.replace(CONFIG, epochs=(0, 0, 1), lr=1e-4, start=str(tmp_path / "first"))
+    again = run_in(tmp_path / "again", data, short)
+    assert again.core_seconds == first.core_seconds and "anew" not in capsys.readouterr().err
+    assert recipe.accuracy(again.train(), data.test) > 0.9  # which an epoch of stage 3 alone does not learn
+    assert run_in(tmp_path / "again", data, short).done == [0, 0, 1]  # goes on with its own
+    other = dataclasses.replace(short, options={"width": 16, "blocks": [1, 1], "stem_kernel": 5})
+    run_in(tmp_path / "other", data, other)
+    assert "; anew: stem." in capsys.readouterr().err
+    with pytest.raises(TrainingError, match="another network"):
+        run_in(tmp_path / "wide", data, dataclasses.replace(short, network="vgg", options={"width": 24}))
+    with pytest.raises(TrainingError, match="no finished run"):
+        run_in(tmp_path / "none", data, dataclasses.replace(short, start=str(tmp_path / "nowhere")))
+
+
 @pytest.mark.parametrize("text,told", [
     ("[network]\nwidht = 3", "no widht"), ("[nets]\nwidth = 3", r"no section \[nets\]"), ("width = 3", "outside of a section"), ("[network]\nwidth = \"wide\"", "width"),
     ("[training]\nepochs = [1, 2]", "three stages"), ("[training]\nlr = 0", "not more than 0"), ("[data]\nname = \"mnist\"", "mnist"), ("[training\n", "line 1"),

@@ -55,6 +55,7 @@ class Config:
     smoothing: float = 0.05
     epochs: tuple[int, int, int] = (2, 6, 1)
     augment: Augment = dataclasses.field(default_factory=Augment)
+    start: str = ""  # folder of a finished run whose weights this one begins with
     teacher: str = ""  # folder of a finished run to learn from
     distill: float = 0.0  # share of the loss that is the teacher's soft labels
     temperature: float = 2.0  # of those
@@ -111,6 +112,16 @@ def preflight(model: Exporting, images: int = 2) -> None:
         raise TrainingError("the exported network does not give the training graph's logits: this is an error of the program")
 
 
+def finished_state(folder: Path) -> dict[str, Any]:
+    """The checkpoint of a finished run. Raises TrainingError where there is none."""
+    if not (folder / "last.pt").exists() or not (folder / "config.json").exists():
+        raise TrainingError(f"{folder} holds no finished run")
+    state: dict[str, Any] = torch.load(folder / "last.pt", map_location="cpu")
+    if state["best"][1] is None:
+        raise TrainingError(f"{folder} is not finished: it has no epoch of stage {STAGES[2]}")
+    return state
+
+
 class Run:
     """One training run in its folder."""
 
@@ -132,11 +143,26 @@ class Run:
             different = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
             raise TrainingError(f"{path} is of a run with other settings ({', '.join(different)}); choose another --run folder or remove it")
         path.write_text(json.dumps(wanted, indent=1) + "\n")
-        if (self.folder / "last.pt").exists():
+        if not (self.folder / "last.pt").exists():
+            if self.config.start:
+                self._start_from(Path(self.config.start))
+        else:
             state = torch.load(self.folder / "last.pt", map_location="cpu")
             self.model.load_state_dict(state["model"])
             self.done, self.best, self.seconds, self.core_seconds = state["done"], state["best"], state["seconds"], state["core_seconds"]
             print(f"going on after {self.done} epochs", file=sys.stderr)
+
+    def _start_from(self, folder: Path) -> None:
+        """The weights of a finished run, of these or other data, where shapes agree; its time counts as this run's."""
+        state = finished_state(folder)
+        own, found = self.model.state_dict(), state["best"][1]
+        fits = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
+        if 2 * len(fits) < len(own):
+            raise TrainingError(f"start: {folder} is of another network: {len(fits)} of this one's {len(own)} tensors fit")
+        self.model.load_state_dict(fits, strict=False)
+        self.seconds, self.core_seconds = state["seconds"], state["core_seconds"]
+        anew = sorted(own.keys() - fits.keys())
+        print(f"starting from {folder}" + (f"; anew: {', '.join(anew)}" if anew else ""), file=sys.stderr)
 
     def to(self, device: str) -> None:
         """Train on a GPU, in whole float32; the checkpoint stays the same."""
@@ -148,13 +174,10 @@ class Run:
     @staticmethod
     def finished(folder: Path, data: Dataset) -> Exporting:
         """The network that a finished run left. Raises TrainingError where there is none or it is of other data."""
-        if not (folder / "last.pt").exists() or not (folder / "config.json").exists():
-            raise TrainingError(f"{folder} holds no finished run")
-        told, state = json.loads((folder / "config.json").read_text()), torch.load(folder / "last.pt", map_location="cpu")
+        state = finished_state(folder)
+        told = json.loads((folder / "config.json").read_text())
         if told["data"]["sha256"] != data.sha256:
             raise TrainingError(f"{folder} was trained on {told['data']['name']} with another SHA-256, not on this {data.name}")
-        if state["best"][1] is None:
-            raise TrainingError(f"{folder} is not finished: it has no epoch of stage {STAGES[2]}")
         model = build(told["network"], data.test.images.shape[1:], len(data.labels), **told["options"])
         model.load_state_dict(state["best"][1])
         set_binary_weights(model, True)

@@ -5,7 +5,7 @@
     [data]       name (fashion-mnist, gtsrb, cifar10-jpeg, folder), folder, size, gray, fit
     [network]    kind, width, blocks, stem_stride, stem_kernel, estimator, scales, normalise
     [network.precision]   "block*.depthwise" = "int8"; "stem" = {weights = "binary"}: the last pattern that fits a layer's name counts
-    [training]   seed, batch, lr, decay, schedule, restarts, scale_l2, smoothing, epochs (of the three stages), teacher, distill, temperature
+    [training]   seed, batch, lr, decay, schedule, restarts, scale_l2, smoothing, epochs (of the three stages), teacher, distill, temperature, start
     [augment]    shift, flip, rotate, zoom, contrast, cutout: changes to the data set's own
 """
 
@@ -32,7 +32,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str, "version": (int, str), "description": str, "folder": str, "size": int, "gray": bool, "fit": str, "kind": str, "width": int, "blocks": list,
     "stem_stride": int, "stem_kernel": int, "estimator": str, "scales": str, "normalise": bool, "precision": dict, "seed": int, "batch": int, "lr": float,
-    "decay": float, "schedule": str, "restarts": list, "scale_l2": float, "smoothing": float, "epochs": list, "teacher": str, "distill": float, "temperature": float, "shift": int,
+    "decay": float, "schedule": str, "restarts": list, "scale_l2": float, "smoothing": float, "epochs": list, "start": str, "teacher": str, "distill": float, "temperature": float, "shift": int,
     "flip": bool, "rotate": float, "zoom": float, "contrast": float, "cutout": int}
 CHOICES = {"estimator": ("h", "clip", "approxsign"), "schedule": ("cosine", "linear"), "fit": ("stretch", "crop", "pad")}
 POSITIVE = ("size", "width", "stem_stride", "stem_kernel", "batch", "lr", "temperature")
