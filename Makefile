@@ -20,11 +20,13 @@ CC_asan    := clang
 CC_tsan    := clang
 CC_clang   := clang
 CC_fuzz    := clang
+CC_aarch64 := aarch64-linux-gnu-gcc
 OPT_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 OPT_debug   := -O0 -DXN_FAULTS
 OPT_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DXN_FAULTS
 OPT_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread -DXN_FAULTS
 OPT_clang   := -O2
+OPT_aarch64 := -O2 -ffunction-sections -fdata-sections
 OPT_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 CC      := $(CC_$(VARIANT))
 OPT     := $(OPT_$(VARIANT))
@@ -84,12 +86,24 @@ $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/test
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(BUILD)/xnor-bench: $(BUILD)/obj/tests/bench/xnor_bench.o $(TEST_LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
+# The kernel tests for another architecture (VARIANT=aarch64), run under qemu-user. They need no foreign library: cmocka is a header of our own,
+# and what would need others is not called, and dropped.
+CROSS_SRC := tests/checkasm/test_cpu_kernels.c tests/support/checked_call.c tests/support/random_network.c common/fault.c common/error.c \
+             $(filter-out accel/cpu/cpu.c accel/cpu/team.c,$(wildcard accel/cpu/*.c))
+$(BUILD)/tests/cross/test_cpu_kernels: CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -g $(OPT) $(WARN) -Itests/support/cross -I. -MMD -MP $(CFLAGS)
+$(BUILD)/tests/cross/test_cpu_kernels: $(call OBJ,$(CROSS_SRC)) $(CPU_KERNEL_OBJ)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static -Wl,--gc-sections -o $@ $^ -lm
+cross-programs: $(BUILD)/tests/cross/test_cpu_kernels
+
 test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS)
-bench-programs: $(BENCH_PROGRAMS)
+bench-programs: $(BENCH_PROGRAMS) $(BUILD)/xnor-bench
 fuzz-programs: $(FUZZ_PROGRAMS)
 
 # ---- what a person calls -------------------------------------------------------------------------------------------
@@ -158,6 +172,16 @@ bench: ## Measure backend, server and start-up; prints JSON
 	@$(MAKE) --no-print-directory all bench-programs >&2
 	@$(PYTHON) tests/bench/run --build $(BUILD)
 
+bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engine (from PyPI, in .venv-bench-*); prints a table
+	@packaging/install-deps build bench
+	@$(MAKE) --no-print-directory bench-programs >&2
+	@test -x .venv-bench-ort/bin/python || $(PYTHON) -m venv .venv-bench-ort
+	@.venv-bench-ort/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-ort.txt
+	@test -x .venv-bench-larq/bin/python || $(PYTHON) -m venv .venv-bench-larq
+	@.venv-bench-larq/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-larq.txt || \
+	    echo "skipped: Larq Compute Engine does not install here" >&2
+	@$(PYTHON) tests/bench/peers/run --build $(BUILD)
+
 format: ## Lay out all C sources with clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -185,7 +209,7 @@ deb: ## Build the Debian package into build/deb
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench format install deb clean test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench bench-peers format install deb clean test-programs cross-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 .SECONDARY:

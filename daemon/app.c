@@ -200,6 +200,8 @@ static void render_instances(void *user, struct xn_metrics_text *text)
         xn_dispatch_status(app->dispatch, i, &status);
         rows[i] = (struct xn_metrics_instance){.name = info->name,
                                                .kind = info->kind,
+                                               .device = info->device,
+                                               .geometry = info->geometry,
                                                .healthy = status.healthy,
                                                .busy_ns = status.busy_ns,
                                                .resets = status.resets};

@@ -13,6 +13,12 @@ static inline uint64_t xn_bits_mask(uint32_t n)
     return n >= 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1;
 }
 
+/** A word as maps of encoded bits hold it, and back: the high half becomes low ^ high. */
+static inline uint64_t xn_bits_encode(uint64_t word)
+{
+    return word ^ word << 32;
+}
+
 /** Bits first..first+n-1 of `words`, n 1..64. Reads no word that holds none of them. */
 static inline uint64_t xn_bits_get(const uint64_t *words, size_t first, uint32_t n)
 {

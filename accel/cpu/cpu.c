@@ -3,8 +3,13 @@
  * threads (team.c).
  *
  * An instance takes one job at a time. submit hands it to the helpers; the thread that waits works too, so that with one thread
- * nothing is handed over at all. A run's deadline is looked at between images: one that passes ends the run within an image a
+ * nothing is handed over at all. A run's deadline is looked at between pieces: one that passes ends the run within a piece a
  * thread, and the instance is quarantined as the contract asks, although nothing still writes.
+ *
+ * Several threads share a batch in one of two ways. By images: each thread runs whole images, in an arena of its own; the most work a
+ * second. By rows: image after image, the pixels of each step are shared out, and a step begins when the one before it is done; the
+ * soonest answer to a few images. Both are timed when a model is loaded, and learnt from every batch; a batch goes the way that is
+ * expected to end first.
  *
  * Each model has an arena for each thread, taken at load; submit and wait allocate nothing. load and unload touch only their own
  * model and the list of models, so they may run beside a batch.
@@ -32,8 +37,11 @@ struct xn_accel_model {
     struct xn_cpu_plan *plan;
     uint32_t max_batch;
     uint32_t n_arenas;
-    uint8_t **arenas;          /* [n_arenas], one a thread */
-    _Atomic uint64_t image_ns; /* expected time of one image on one thread; a smoothed guess, so relaxed */
+    uint8_t **arenas; /* [n_arenas], one a thread */
+    /* Expected times of one image; smoothed guesses, so relaxed. */
+    _Atomic uint64_t image_ns;            /* on one thread */
+    _Atomic uint64_t rows_ns;             /* by rows, on all threads */
+    uint64_t image_best_ns, rows_best_ns; /* the best seen, at load first; the instance's thread's from then on */
 };
 
 enum state { READY, RUNNING, QUARANTINED };
@@ -43,10 +51,13 @@ struct cpu {
     struct xn_accel_base base; /* first: see accel.h */
     const struct xn_cpu_kernels *kernels;
     struct xn_cpu_team *team;
-    uint32_t threads;
+    uint32_t index, threads;
     enum state state;
     bool hung; /* accel.cpu.hang struck the job in flight */
     struct xn_accel_job *job;
+    uint64_t batches;        /* begun */
+    bool by_rows;            /* how the job is shared */
+    struct xn_cpu_gate gate; /* by rows */
     uint64_t started_ns;
     pthread_mutex_t models_lock; /* guards models */
     struct xn_accel_model *models;
@@ -151,6 +162,7 @@ static int cpu_open(const struct xn_accel_options *options, uint32_t index, stru
     if (!cpu)
         return xn_error_set(error, -ENOMEM, "cpu%u: no memory to open it", index);
     cpu->base.backend = &xn_accel_cpu;
+    cpu->index = index;
     cpu->threads = threads_of(options, index);
     r = xn_cpu_level_best(options->cpu_mask, &cpu->kernels, error);
     if (r == 0)
@@ -197,18 +209,85 @@ static int take_arenas(const struct cpu *cpu, struct xn_accel_model *model)
     return 0;
 }
 
-/** Two images of zeros: pages and caches, then a first guess of the time an image takes. */
+/** One image by rows: what the pieces of a batch, or of a measurement, need to know. */
+struct by_rows {
+    const struct xn_accel_model *model;
+    struct xn_cpu_gate *gate;
+    const struct xn_accel_job *job;
+    uint32_t parts;
+};
+
+/** Pieces of an image by rows: each step in as many parts as there are threads. */
+static uint32_t pieces_by_rows(const struct xn_cpu_plan *plan, uint32_t parts)
+{
+    return plan->n_steps * parts;
+}
+
+/** Piece `i`: a part of a step of an image, after all that comes before that step. All images take turns in the first arena. */
+static void run_part(const struct by_rows *by, uint32_t i)
+{
+    const struct xn_cpu_plan *plan = by->model->plan;
+    const uint32_t image = i / pieces_by_rows(plan, by->parts), step = i / by->parts % plan->n_steps;
+    const struct xn_cpu_image at = {by->model->arenas[0], by->job->inputs[image], by->job->outputs[image]};
+
+    xn_cpu_gate_wait(by->gate, i - i % by->parts);
+    xn_cpu_plan_step(plan, step, &at, i % by->parts, by->parts);
+    xn_cpu_gate_pass(by->gate);
+}
+
+static void run_measured_part(void *context, uint32_t thread, uint32_t i)
+{
+    (void)thread;
+    run_part(context, i);
+}
+
+#define WARM_UPS 3 /* images on one thread at least; the best counts */
+#define MEASURE_NS                                                                                                     \
+    (UINT64_C(20) * 1000000) /* and more by rows, which a busy machine disturbs more, as long as this has not passed */
+#define MEASURES 16
+
+/** Time of an image by rows, with a team of its own, since the instance's may be at work. */
+static uint64_t time_by_rows(const struct cpu *cpu, const struct xn_accel_model *model, const struct xn_accel_job *job)
+{
+    struct xn_cpu_team *team;
+    uint64_t best_ns = XN_NEVER_NS;
+
+    if (cpu->threads == 1 || xn_cpu_team_new(cpu->index, cpu->threads - 1, &team, NULL) < 0)
+        return XN_NEVER_NS;
+    const uint64_t end_ns = xn_clock_now_ns() + MEASURE_NS;
+    for (int i = 0; i < WARM_UPS || (i < MEASURES && xn_clock_now_ns() < end_ns); i++) {
+        struct xn_cpu_gate gate = {.done = 0};
+        struct by_rows by = {model, &gate, job, cpu->threads};
+        const uint64_t start_ns = xn_clock_now_ns();
+        xn_cpu_team_begin(team, run_measured_part, &by, pieces_by_rows(model->plan, cpu->threads));
+        if (xn_cpu_team_finish(team, XN_NEVER_NS) == 0)
+            best_ns = XN_MIN(best_ns, XN_MAX(xn_clock_now_ns() - start_ns, 1));
+    }
+    xn_cpu_team_free(team);
+    return best_ns;
+}
+
+/** Images of zeros through every arena: pages and caches; then first guesses of the times that an image takes. */
 static int warm_up(const struct cpu *cpu, struct xn_accel_model *model)
 {
     const struct xn_network *network = model->plan->network;
-    uint8_t *input = xn_calloc(network->input_bytes, 1);
+    void *input = xn_calloc(network->input_bytes, 1);
     int32_t *logits = xn_calloc(network->n_classes, sizeof(*logits));
+    const struct xn_accel_job job = {.inputs = (const void *const *)&input, .outputs = &logits, .batch = 1};
     const int r = input && logits ? 0 : -ENOMEM;
+    uint64_t best_ns = XN_NEVER_NS;
 
-    for (int i = 0; r == 0 && i < 2; i++) {
+    for (uint32_t i = 0; r == 0 && i < model->n_arenas + WARM_UPS; i++) {
         const uint64_t start_ns = xn_clock_now_ns();
-        xn_cpu_plan_run(model->plan, cpu->kernels, model->arenas[0], input, logits);
-        atomic_store_explicit(&model->image_ns, XN_MAX(xn_clock_now_ns() - start_ns, 1), memory_order_relaxed);
+        const struct xn_cpu_image image = {model->arenas[i % model->n_arenas], input, logits};
+        xn_cpu_plan_run(model->plan, &image);
+        best_ns = XN_MIN(best_ns, XN_MAX(xn_clock_now_ns() - start_ns, 1));
+    }
+    if (r == 0) {
+        model->image_best_ns = best_ns;
+        model->rows_best_ns = time_by_rows(cpu, model, &job);
+        atomic_store_explicit(&model->image_ns, model->image_best_ns, memory_order_relaxed);
+        atomic_store_explicit(&model->rows_ns, model->rows_best_ns, memory_order_relaxed);
     }
     free(input);
     free(logits);
@@ -227,7 +306,7 @@ static int cpu_load(struct xn_accel *accel, const struct xn_network *network, ui
     if (!model)
         return no_memory(cpu, network, error);
     model->max_batch = max_batch;
-    int r = xn_cpu_plan_new(network, &model->plan, error);
+    int r = xn_cpu_plan_new(network, cpu->kernels, &model->plan, error);
     if (r == 0 && (r = take_arenas(cpu, model)) == 0)
         r = warm_up(cpu, model);
     if (r < 0) {
@@ -256,21 +335,55 @@ static void cpu_unload(struct xn_accel *accel, struct xn_accel_model *model)
     model_free(model);
 }
 
+/** Expected time of a batch each way. */
+static uint64_t images_cost(const struct cpu *cpu, const struct xn_accel_model *model, uint32_t batch)
+{
+    return atomic_load_explicit(&model->image_ns, memory_order_relaxed) * xn_div_up(batch, cpu->threads);
+}
+static uint64_t rows_cost(const struct cpu *cpu, const struct xn_accel_model *model, uint32_t batch)
+{
+    const uint64_t image_ns = atomic_load_explicit(&model->rows_ns, memory_order_relaxed);
+    const uint64_t pieces = (uint64_t)pieces_by_rows(model->plan, cpu->threads) * batch;
+    return cpu->threads == 1 || image_ns == XN_NEVER_NS || pieces > INT32_MAX ? XN_NEVER_NS : image_ns * batch;
+}
+
 static int cpu_cost(struct xn_accel *accel, const struct xn_accel_model *model, uint32_t batch, uint64_t *ret_ns)
 {
-    const uint64_t image_ns = atomic_load_explicit(&model->image_ns, memory_order_relaxed);
-    *ret_ns = image_ns * xn_div_up(batch, cpu_of(accel)->threads);
+    const struct cpu *cpu = cpu_of(accel);
+    *ret_ns = XN_MIN(images_cost(cpu, model, batch), rows_cost(cpu, model, batch));
     return 0;
 }
 
 /* ---- running ---------------------------------------------------------------------------------------------------------- */
 
-static void run_image(void *context, uint32_t thread, uint32_t i)
+static void run_piece(void *context, uint32_t thread, uint32_t i)
 {
     struct cpu *cpu = context;
     const struct xn_accel_job *job = cpu->job;
     const struct xn_accel_model *model = job->model;
-    xn_cpu_plan_run(model->plan, cpu->kernels, model->arenas[thread], job->inputs[i], job->outputs[i]);
+
+    if (cpu->by_rows) {
+        run_part(&(struct by_rows){model, &cpu->gate, job, cpu->threads}, i);
+        return;
+    }
+    const struct xn_cpu_image image = {model->arenas[thread], job->inputs[i], job->outputs[i]};
+    xn_cpu_plan_run(model->plan, &image);
+}
+
+#define EXPLORE 100 /* batches */
+
+static void begin(struct cpu *cpu, const struct xn_accel_job *job)
+{
+    const struct xn_accel_model *model = job->model;
+    const uint64_t rows_ns = rows_cost(cpu, model, job->batch), images_ns = images_cost(cpu, model, job->batch);
+    cpu->by_rows = rows_ns < images_ns;
+    /* Now and then the other way, within reason: it may have been measured at a bad moment. */
+    if (++cpu->batches % EXPLORE == 0 && rows_ns != XN_NEVER_NS &&
+        XN_MAX(rows_ns, images_ns) < 3 * XN_MIN(rows_ns, images_ns))
+        cpu->by_rows = !cpu->by_rows;
+    atomic_store_explicit(&cpu->gate.done, 0, memory_order_relaxed); /* the team's lock publishes it */
+    xn_cpu_team_begin(cpu->team, run_piece, cpu,
+                      cpu->by_rows ? pieces_by_rows(model->plan, cpu->threads) * job->batch : job->batch);
 }
 
 static int cpu_submit(struct xn_accel *accel, struct xn_accel_job *job, struct xn_error *error)
@@ -295,17 +408,34 @@ static int cpu_submit(struct xn_accel *accel, struct xn_accel_job *job, struct x
     cpu->state = RUNNING;
     cpu->started_ns = xn_clock_now_ns();
     if (!cpu->hung)
-        xn_cpu_team_begin(cpu->team, run_image, cpu, job->batch);
+        begin(cpu, job);
     return 0;
 }
 
-/** The guess moves an eighth of the way to what was measured. */
+/** What was measured counts as twice the guess at most: one batch that was held up says little about the next. */
+static void move_guess(_Atomic uint64_t *guess_ns, uint64_t to_ns, uint64_t divisor)
+{
+    const uint64_t guess = atomic_load_explicit(guess_ns, memory_order_relaxed);
+    if (guess == XN_NEVER_NS)
+        return;
+    to_ns = XN_MIN(to_ns, 2 * guess);
+    atomic_store_explicit(guess_ns, XN_MAX(guess - guess / divisor + to_ns / divisor, 1), memory_order_relaxed);
+}
+
+/** The guess of the way that was taken moves an eighth of the way to what was measured, the other one slowly to the best that it ever
+ *  was: a way that was slow for a while, because the machine was busy, is tried again. */
 static void learn_cost(struct cpu *cpu, const struct xn_accel_job *job)
 {
     struct xn_accel_model *model = job->model;
-    const uint64_t seen = job->exec_ns / xn_div_up(job->batch, cpu->threads);
-    const uint64_t guess = atomic_load_explicit(&model->image_ns, memory_order_relaxed);
-    atomic_store_explicit(&model->image_ns, XN_MAX(guess - guess / 8 + seen / 8, 1), memory_order_relaxed);
+    const uint64_t seen = job->exec_ns / (cpu->by_rows ? job->batch : xn_div_up(job->batch, cpu->threads));
+
+    uint64_t *best_ns = cpu->by_rows ? &model->rows_best_ns : &model->image_best_ns;
+    *best_ns = XN_MIN(*best_ns, XN_MAX(seen, 1));
+    move_guess(cpu->by_rows ? &model->rows_ns : &model->image_ns, seen, 8);
+    if (cpu->by_rows)
+        move_guess(&model->image_ns, model->image_best_ns, 64);
+    else
+        move_guess(&model->rows_ns, model->rows_best_ns, 64);
 }
 
 static int hang(uint64_t deadline_ns)
@@ -323,7 +453,7 @@ static int cpu_wait(struct xn_accel *accel, struct xn_accel_job *job, uint64_t d
 
     if (cpu->state != RUNNING || cpu->job != job)
         return xn_error_set(error, -EINVAL, "%s: wait for a job that is not in flight", name);
-    if (cpu->threads == 1 || job->batch == 1)
+    if (cpu->threads == 1 || (job->batch == 1 && !cpu->by_rows))
         cpu->started_ns = xn_clock_now_ns(); /* nobody has begun before */
     const bool failed = XN_FAULT("accel.cpu.wait");
     int r = cpu->hung ? hang(deadline_ns) : xn_cpu_team_finish(cpu->team, failed ? 0 : deadline_ns);

@@ -5,6 +5,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 struct level {
     const struct xn_cpu_kernels *kernels;
@@ -20,7 +24,8 @@ extern const struct xn_cpu_kernels xn_cpu_kernels_portable;
 
 #if defined(__x86_64__)
 
-extern const struct xn_cpu_kernels xn_cpu_kernels_popcnt, xn_cpu_kernels_avx2, xn_cpu_kernels_avx512;
+extern const struct xn_cpu_kernels xn_cpu_kernels_popcnt, xn_cpu_kernels_avx2, xn_cpu_kernels_avx512bw,
+    xn_cpu_kernels_avx512;
 
 /* The compiler's own CPUID test: it asks the operating system too whether vector registers are saved. The flags are those that
  * accel/cpu/cpu.mk gives the compiler. */
@@ -33,19 +38,32 @@ static bool runs_avx2(void)
     return runs_popcnt() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
            __builtin_cpu_supports("bmi2");
 }
-static bool runs_avx512(void)
+static bool runs_avx512bw(void)
 {
     return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vpopcntdq");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+static bool runs_avx512(void)
+{
+    return runs_avx512bw() && __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vnni");
 }
 
 static const struct level levels[] = {
-    {&xn_cpu_kernels_portable, always},
-    {&xn_cpu_kernels_popcnt, runs_popcnt},
-    {&xn_cpu_kernels_avx2, runs_avx2},
-    {&xn_cpu_kernels_avx512, runs_avx512},
+    {&xn_cpu_kernels_portable, always},        {&xn_cpu_kernels_popcnt, runs_popcnt}, {&xn_cpu_kernels_avx2, runs_avx2},
+    {&xn_cpu_kernels_avx512bw, runs_avx512bw}, {&xn_cpu_kernels_avx512, runs_avx512},
 };
+
+#elif defined(__aarch64__)
+
+extern const struct xn_cpu_kernels xn_cpu_kernels_neon;
+
+/* Every AArch64 processor that Linux runs on has the vector unit; the kernel says so. */
+static bool runs_neon(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
+}
+
+static const struct level levels[] = {{&xn_cpu_kernels_portable, always}, {&xn_cpu_kernels_neon, runs_neon}};
 
 #else
 

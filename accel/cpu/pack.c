@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From tensors as the file holds them to what kernels read (struct xn_cpu_tile, struct xn_cpu_stage).
  *
- * Which kernel. Bits with bits go to popcounts. All other pairs go to int16 multiply-adds: bytes and bits of the map are widened
- * when its border is put on, bits among weights become +1 and -1 here. Depthwise layers (one input channel and one output
- * channel a group) have kernels that run across channels; other groups run the plain kernels once a group, on a map that was
- * split by groups.
+ * Which kernel. Bits with bits go to popcounts. All other pairs go to BYTES where the level has it, else to int16 multiply-adds: maps are
+ * copied with their border, as uint8 (int8 and bits with 128 added) or widened to int16, and bits among weights become +1 and -1 here.
+ * Depthwise layers (one input channel and one output channel a group) have kernels that run across channels; other groups run the plain
+ * kernels once a group, on a map that was split by groups.
  *
- * Padding of bits. The border holds -1, as 0 bits. For minus-one padding that is the answer. For zero padding a tap outside must
+ * Padding of bits. The halo holds -1, as 0 bits. For minus-one padding that is the answer. For zero padding a tap outside must
  * count nothing: it counted popcount(w) and one of K a channel, so with `outside` the popcount of the weights on such taps,
  *
- *     s = K_inside - 2 * (popcount - outside) = (K_inside + 2 * outside) - 2 * popcount
+ *     s = K_inside - 2 * (X - outside) = (K_inside + 2 * outside) - 2 * X
  *
  * and the bracket is a constant of the channel and of which taps are outside: a bias row a border class, 9 classes for a 3x3
  * kernel. Kernels see no padding at all.
+ *
+ * Pairs (struct xn_cpu_bits_kernel). A level with pairs gives count = (X + V - U % 2) / 2, so that
+ *
+ *     s = bias - 2 * X = (bias + 2 * V - 2 * (U % 2)) - 4 * count
+ *
+ * and there are two bias rows a class, by the parity of U.
  */
 #include "accel/cpu/bits.h"
 #include "accel/cpu/plan.h"
@@ -22,13 +28,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/** What a CONV or DENSE layer multiplies, with DENSE as one row of h*w taps. */
+/** What a CONV or DENSE layer multiplies, with DENSE as one window of the size of the map. */
 struct shape {
     const struct xn_tensor *weights;
     uint32_t kernel_h, kernel_w;
     uint32_t c, oc; /* a group's */
     uint32_t groups;
-    uint32_t words;   /* of a tap: ceil(c / 64) */
+    uint32_t words; /* of a tap: ceil(c / 64) */
+    bool depthwise;
     size_t row_words; /* of a row of the tensor, where its weights are bits */
 };
 
@@ -39,13 +46,14 @@ static struct shape shape_of(const struct xn_network *network, uint32_t i)
     const bool dense = layer->op == XN_OP_DENSE;
     struct shape s = {
         .weights = layer->tensors[0],
-        .kernel_h = dense ? 1 : layer->kernel_h,
-        .kernel_w = dense ? in->h * in->w : layer->kernel_w,
+        .kernel_h = dense ? in->h : layer->kernel_h,
+        .kernel_w = dense ? in->w : layer->kernel_w,
         .groups = dense ? 1 : layer->groups,
     };
     s.c = in->c / s.groups;
     s.oc = out->c / s.groups;
     s.words = (uint32_t)xn_div_up(s.c, 64);
+    s.depthwise = s.groups > 1 && s.c == 1 && s.oc == 1;
     s.row_words = xn_div_up((size_t)s.kernel_h * s.kernel_w * s.c, 64);
     return s;
 }
@@ -65,79 +73,93 @@ static int16_t weight_at(const struct shape *s, uint32_t o, size_t e)
     return xn_bits_get((const uint64_t *)s->weights->data + o * s->row_words, e, 1) ? 1 : -1;
 }
 
-static void pack_bits(const struct shape *s, struct xn_cpu_conv *conv, uint64_t *to)
+static const struct xn_cpu_conv_kernel *kernel_of(const struct xn_cpu_plan *plan, enum xn_cpu_conv_kind kind)
 {
-    for (uint32_t g = 0; g < s->groups; g++)
-        for (uint32_t block = 0; block < conv->blocks; block++)
-            for (uint32_t tap = 0; tap < s->kernel_h * s->kernel_w; tap++)
-                for (uint32_t word = 0; word < s->words; word++)
-                    for (uint32_t lane = 0; lane < XN_CPU_OCTET; lane++, to++)
-                        if (block * XN_CPU_OCTET + lane < s->oc)
-                            *to = tap_word(s, g * s->oc + block * XN_CPU_OCTET + lane, tap, word);
+    return plan->kernels->conv[kind];
 }
 
-static void pack_i16(const struct shape *s, struct xn_cpu_conv *conv, int16_t *to)
+/** Unit `unit` of row `ky` of the taps of channel `o`, as struct xn_cpu_conv_kernel's pack wants it. */
+static uint64_t raw_unit(const struct shape *s, enum xn_cpu_conv_kind kind, uint32_t o, uint32_t ky, uint32_t unit)
 {
+    if (kind == XN_CPU_CONV_BITS)
+        return tap_word(s, o, ky * s->kernel_w + unit / s->words, unit % s->words);
+    const uint32_t per_unit = kind == XN_CPU_CONV_BYTES ? 4 : 2, bits = 32 / per_unit;
     const size_t row = (size_t)s->kernel_w * s->c;
-
-    for (uint32_t g = 0; g < s->groups; g++)
-        for (uint32_t block = 0; block < conv->blocks; block++)
-            for (uint32_t ky = 0; ky < s->kernel_h; ky++)
-                for (size_t pair = 0; pair < conv->run; pair++)
-                    for (uint32_t lane = 0; lane < XN_CPU_OCTET; lane++, to += 2) {
-                        uint32_t o = block * XN_CPU_OCTET + lane;
-                        if (o >= s->oc)
-                            continue;
-                        to[0] = weight_at(s, g * s->oc + o, ky * row + 2 * pair);
-                        if (2 * pair + 1 < row)
-                            to[1] = weight_at(s, g * s->oc + o, ky * row + 2 * pair + 1);
-                    }
+    uint64_t raw = 0;
+    for (uint32_t i = 0; i < per_unit && (size_t)unit * per_unit + i < row; i++) {
+        const int16_t w = weight_at(s, o, ky * row + (size_t)unit * per_unit + i);
+        raw |= ((uint64_t)(uint16_t)w & xn_bits_mask(bits)) << (i * bits);
+    }
+    return raw;
 }
 
-static void pack_depthwise_bits(const struct shape *s, struct xn_cpu_conv *conv, uint64_t *to)
+/** Weights of all groups, each [blocks][rows][run] units. */
+static int pack_blocks(struct xn_cpu_plan *plan, const struct shape *s, struct xn_cpu_conv *conv)
 {
-    for (uint32_t tap = 0; tap < s->kernel_h * s->kernel_w; tap++, to += conv->blocks)
-        for (uint32_t o = 0; o < s->groups; o++)
-            xn_bits_or(to, o, tap_word(s, o, tap, 0), 1);
-}
+    const struct xn_cpu_conv_kernel *kernel = kernel_of(plan, conv->kind);
+    const size_t row_units = (size_t)conv->rows * conv->run;
+    const uint32_t blocks = (uint32_t)xn_div_up(s->oc, kernel->block);
+    size_t block_bytes;
 
-static void pack_depthwise_i16(const struct shape *s, struct xn_cpu_conv *conv, int16_t *to)
-{
-    for (uint32_t tap = 0; tap < s->kernel_h * s->kernel_w; tap++, to += conv->blocks)
-        for (uint32_t o = 0; o < s->groups; o++)
-            to[o] = weight_at(s, o, tap);
-}
-
-static int pack_weights(struct xn_cpu_plan *plan, const struct shape *s, struct xn_cpu_conv *conv)
-{
-    const bool bits = conv->kind == XN_CPU_CONV_BITS || conv->kind == XN_CPU_CONV_DW_BITS;
-    const bool depthwise = conv->kind == XN_CPU_CONV_DW_BITS || conv->kind == XN_CPU_CONV_DW_I16;
-    const size_t lanes = depthwise ? 1 : bits ? XN_CPU_OCTET : 2 * XN_CPU_OCTET;
-    const size_t units = (size_t)conv->rows * conv->run * conv->blocks;
-    size_t bytes;
-
-    if (!xn_mul_size(units, lanes * (bits ? sizeof(uint64_t) : sizeof(int16_t)), &bytes))
+    if (!xn_mul_size(row_units, kernel->unit_bytes, &block_bytes) ||
+        !xn_mul_size(block_bytes, blocks, &conv->group_weight_bytes))
         return -ENOMEM;
-    void *weights = xn_cpu_plan_memory(plan, depthwise ? 1 : s->groups, bytes);
+    uint8_t *unit = xn_cpu_plan_memory(plan, conv->groups, conv->group_weight_bytes);
+    if (!unit)
+        return -ENOMEM;
+    conv->weights = unit;
+    conv->chunk_weight_bytes = block_bytes * (XN_CPU_CHUNK / kernel->block);
+    for (uint32_t g = 0; g < conv->groups; g++)
+        for (uint32_t o = 0; o < s->oc; o += kernel->block)
+            for (uint32_t k = 0; k < row_units; k++, unit += kernel->unit_bytes)
+                for (uint32_t lane = 0; lane < kernel->block && o + lane < s->oc; lane++)
+                    kernel->pack(unit, lane,
+                                 raw_unit(s, conv->kind, g * s->oc + o + lane, k / conv->run, k % conv->run));
+    return 0;
+}
+
+/** [chunk][tap] of words, or of XN_CPU_CHUNK int16. */
+static int pack_depthwise(struct xn_cpu_plan *plan, const struct shape *s, struct xn_cpu_conv *conv)
+{
+    const bool bits = conv->kind == XN_CPU_CONV_DW_BITS;
+    const uint32_t taps = s->kernel_h * s->kernel_w;
+    conv->chunk_weight_bytes = taps * (bits ? sizeof(uint64_t) : XN_CPU_CHUNK * sizeof(int16_t));
+    uint8_t *weights = xn_cpu_plan_memory(plan, xn_div_up(s->groups, XN_CPU_CHUNK), conv->chunk_weight_bytes);
     if (!weights)
         return -ENOMEM;
-    switch (conv->kind) {
-    case XN_CPU_CONV_BITS:
-        pack_bits(s, conv, weights);
-        break;
-    case XN_CPU_CONV_I16:
-        pack_i16(s, conv, weights);
-        break;
-    case XN_CPU_CONV_DW_BITS:
-        pack_depthwise_bits(s, conv, weights);
-        break;
-    default:
-        pack_depthwise_i16(s, conv, weights);
-        break;
-    }
     conv->weights = weights;
-    conv->group_weight_bytes = bytes;
+    for (uint32_t o = 0; o < s->groups; o++) {
+        void *chunk = weights + o / XN_CPU_CHUNK * conv->chunk_weight_bytes;
+        for (uint32_t tap = 0; tap < taps; tap++)
+            if (bits)
+                xn_bits_or((uint64_t *)chunk + tap, o % XN_CPU_CHUNK, tap_word(s, o, tap, 0), 1);
+            else
+                ((int16_t *)chunk)[tap * XN_CPU_CHUNK + o % XN_CPU_CHUNK] = weight_at(s, o, tap);
+    }
     return 0;
+}
+
+/** BYTES: what is 128 too large in every byte of a map of int8 or bits. */
+static int pack_start(struct xn_cpu_plan *plan, const struct shape *s, struct xn_cpu_conv *conv, enum xn_dtype dtype)
+{
+    const size_t elements = (size_t)s->kernel_h * s->kernel_w * s->c;
+    const uint32_t oc = s->oc * s->groups;
+    int32_t *start = xn_cpu_plan_memory(plan, xn_align_up(oc, XN_CPU_CHUNK) + XN_CPU_CHUNK, sizeof(*start));
+    if (!start)
+        return -ENOMEM;
+    conv->start = start;
+    for (uint32_t o = 0; dtype != XN_DTYPE_U8 && o < oc; o++)
+        for (size_t e = 0; e < elements; e++)
+            start[o] -= 128 * weight_at(s, o, e);
+    return 0;
+}
+
+static int pack_weights(struct xn_cpu_plan *plan, const struct shape *s, struct xn_cpu_conv *conv, enum xn_dtype dtype)
+{
+    if (s->depthwise)
+        return pack_depthwise(plan, s, conv);
+    const int r = pack_blocks(plan, s, conv);
+    return r < 0 || conv->kind != XN_CPU_CONV_BYTES ? r : pack_start(plan, s, conv, dtype);
 }
 
 /* ---- border classes --------------------------------------------------------------------------------------------------- */
@@ -190,109 +212,214 @@ static int32_t bias_of(const struct shape *s, uint32_t o, struct span rows, stru
     return (int32_t)(inside + 2 * outside);
 }
 
-static int pack_bias(struct xn_cpu_plan *plan, uint32_t i, const struct shape *s, struct xn_cpu_conv *conv)
+/** V: the popcount of low ^ high over all words of channel `o`'s weights. */
+static int32_t pair_count(const struct shape *s, uint32_t o)
+{
+    int32_t count = 0;
+    for (uint32_t tap = 0; tap < s->kernel_h * s->kernel_w; tap++)
+        for (uint32_t word = 0; word < s->words; word++) {
+            const uint64_t w = tap_word(s, o, tap, word);
+            count += __builtin_popcount((uint32_t)w ^ (uint32_t)(w >> 32));
+        }
+    return count;
+}
+
+static int pack_classes(struct xn_cpu_plan *plan, uint32_t i, const struct shape *s, struct axis *y, struct axis *x)
 {
     const struct xn_layer *layer = &plan->network->layers[i];
     const struct xn_value *in = xn_layer_input(plan->network, i, 0), *out = xn_layer_output(plan->network, i);
-    struct axis y = {.n = 0}, x = {.n = 0};
 
     if (layer->op == XN_OP_CONV && layer->pad == XN_PAD_ZERO) {
-        if (classify(plan, out->h, layer->stride_h, layer->pad_top, s->kernel_h, in->h, &y) < 0 ||
-            classify(plan, out->w, layer->stride_w, layer->pad_left, s->kernel_w, in->w, &x) < 0)
-            return -ENOMEM;
-    } else {
-        y.class_of = xn_cpu_plan_memory(plan, out->h, 1);
-        x.class_of = xn_cpu_plan_memory(plan, out->w, 1);
-        if (!y.class_of || !x.class_of)
-            return -ENOMEM;
+        int r = classify(plan, out->h, layer->stride_h, layer->pad_top, s->kernel_h, in->h, y);
+        return r < 0 ? r : classify(plan, out->w, layer->stride_w, layer->pad_left, s->kernel_w, in->w, x);
     }
+    y->class_of = xn_cpu_plan_memory(plan, out->h, 1);
+    x->class_of = xn_cpu_plan_memory(plan, out->w, 1);
+    return y->class_of && x->class_of ? 0 : -ENOMEM;
+}
+
+static int pack_bias(struct xn_cpu_plan *plan, uint32_t i, const struct shape *s, struct xn_cpu_conv *conv)
+{
+    const uint32_t oc = xn_layer_output(plan->network, i)->c;
+    const size_t pitch = xn_align_up(oc, XN_CPU_CHUNK);
+    const uint32_t parities = conv->pairs ? 2 : 1;
+    struct axis y = {.n = 0}, x = {.n = 0};
+
+    if (pack_classes(plan, i, s, &y, &x) < 0)
+        return -ENOMEM;
     const bool zero = y.n > 0;
     const uint32_t rows = zero ? y.n : 1, columns = zero ? x.n : 1;
-    int32_t *bias = xn_cpu_plan_memory(plan, (size_t)rows * columns, conv->acc_pitch * sizeof(*bias));
+    conv->bias_rows = rows * columns * parities;
+    int32_t *bias = xn_cpu_plan_memory(plan, conv->bias_rows, pitch * sizeof(*bias));
     if (!bias)
         return -ENOMEM;
-    for (uint32_t k = 0; k < rows * columns; k++)
-        for (uint32_t o = 0; o < out->c; o++)
-            bias[k * conv->acc_pitch + o] = zero ? bias_of(s, o, y.spans[k / columns], x.spans[k % columns])
-                                                 : (int32_t)(s->kernel_h * s->kernel_w * s->c);
     conv->bias = bias;
     conv->row_class = y.class_of;
     conv->column_class = x.class_of;
     conv->column_classes = columns;
+    for (uint32_t o = 0; o < oc; o++) {
+        const int32_t pairs = conv->pairs ? 2 * pair_count(s, o) : 0;
+        for (uint32_t k = 0; k < conv->bias_rows; k++) {
+            const uint32_t class = k / parities;
+            const int32_t plain = zero ? bias_of(s, o, y.spans[class / columns], x.spans[class % columns])
+                                       : (int32_t)(s->kernel_h * s->kernel_w * s->c);
+            bias[k * pitch + o] = plain + pairs - 2 * (int32_t)(k % parities);
+        }
+    }
     return 0;
 }
 
 /* ---- geometry --------------------------------------------------------------------------------------------------------- */
 
-static enum xn_cpu_conv_kind kind_of(const struct shape *s, enum xn_dtype dtype)
+enum xn_cpu_conv_kind xn_cpu_conv_kind_of(const struct xn_cpu_plan *plan, uint32_t i)
 {
-    const bool depthwise = s->groups > 1 && s->c == 1 && s->oc == 1;
-    if (dtype == XN_DTYPE_BITS && s->weights->dtype == XN_DTYPE_BITS)
-        return depthwise ? XN_CPU_CONV_DW_BITS : XN_CPU_CONV_BITS;
-    return depthwise ? XN_CPU_CONV_DW_I16 : XN_CPU_CONV_I16;
+    const struct shape s = shape_of(plan->network, i);
+    if (xn_layer_input(plan->network, i, 0)->dtype == XN_DTYPE_BITS && s.weights->dtype == XN_DTYPE_BITS)
+        return s.depthwise ? XN_CPU_CONV_DW_BITS : XN_CPU_CONV_BITS;
+    if (s.depthwise)
+        return XN_CPU_CONV_DW_I16;
+    return plan->kernels->conv[XN_CPU_CONV_BYTES] ? XN_CPU_CONV_BYTES : XN_CPU_CONV_I16;
 }
 
-/** Where taps lie: the map itself, or its copy with a border. */
-static int lay_out(const struct xn_layer *layer, const struct xn_value *in, const struct shape *s,
-                   struct xn_cpu_conv *conv)
+static bool is_padded(const struct xn_layer *layer)
 {
-    const bool dense = layer->op == XN_OP_DENSE;
-    const bool depthwise = conv->kind == XN_CPU_CONV_DW_BITS || conv->kind == XN_CPU_CONV_DW_I16;
-    const bool bits = conv->kind == XN_CPU_CONV_BITS || conv->kind == XN_CPU_CONV_DW_BITS;
-    const uint32_t tap_c = depthwise ? in->c : s->c; /* channels that lie together */
-    const size_t pixel_bytes = bits ? xn_div_up(tap_c, 64) * 8 : tap_c * sizeof(int16_t);
-    const bool padded = !dense && (layer->pad_top || layer->pad_left || layer->pad_bottom || layer->pad_right);
-    const uint32_t maps = depthwise ? 1 : s->groups;
-
-    conv->bordered = !bits || padded || maps > 1;
-    conv->border_h = in->h + (padded ? layer->pad_top + layer->pad_bottom : 0);
-    conv->border_w = in->w + (padded ? layer->pad_left + layer->pad_right : 0);
-    conv->pad_top = padded ? layer->pad_top : 0;
-    conv->pad_left = padded ? layer->pad_left : 0;
-    conv->fill = !bits && layer->pad == XN_PAD_MINUS_ONE ? -1 : 0;
-    conv->row_bytes = conv->border_w * pixel_bytes;
-    conv->step_x_bytes = dense ? 0 : layer->stride_w * pixel_bytes;
-    conv->step_y_bytes = dense ? 0 : layer->stride_h * conv->row_bytes;
-    if (!xn_mul_size((size_t)conv->border_h * conv->border_w, pixel_bytes, &conv->group_bytes))
-        return -ENOMEM;
-    /* The last pair of an odd row of taps reads one int16 more than the row has; its weight is 0. */
-    if (conv->bordered && (!xn_mul_size(conv->group_bytes, maps, &conv->border_bytes) ||
-                           !xn_add_size(conv->border_bytes, 8, &conv->border_bytes)))
-        return -ENOMEM;
-    conv->groups = maps;
-    conv->rows = s->kernel_h;
-    conv->run = (uint32_t)(depthwise ? s->kernel_w
-                           : bits    ? (size_t)s->kernel_w * s->words
-                                     : xn_div_up((size_t)s->kernel_w * s->c, 2));
-    conv->blocks = (uint32_t)(!depthwise ? xn_div_up(s->oc, XN_CPU_OCTET) : bits ? xn_div_up(in->c, 64) : in->c);
-    return 0;
+    return layer->op == XN_OP_CONV && (layer->pad_top || layer->pad_left || layer->pad_bottom || layer->pad_right);
 }
 
-int xn_cpu_pack_conv(struct xn_cpu_plan *plan, uint32_t i, struct xn_cpu_conv *conv)
+/** Can the kernels read the value as it lies? Bits have their halo; bytes must need no other border, and lie in the arena, where there is
+ *  something behind them. */
+static bool reads_in_place(const struct xn_cpu_plan *plan, uint32_t i, enum xn_cpu_conv_kind kind,
+                           const struct shape *s)
 {
     const struct xn_layer *layer = &plan->network->layers[i];
-    const struct xn_value *in = xn_layer_input(plan->network, i, 0), *out = xn_layer_output(plan->network, i);
-    const struct shape s = shape_of(plan->network, i);
+    if (kind == XN_CPU_CONV_DW_BITS || (kind == XN_CPU_CONV_BITS && s->groups == 1))
+        return true;
+    return kind == XN_CPU_CONV_BYTES && s->groups == 1 && !is_padded(layer) && layer->inputs[0] != 0 &&
+           xn_layer_input(plan->network, i, 0)->dtype == XN_DTYPE_U8;
+}
 
-    *conv = (struct xn_cpu_conv){
-        .kind = kind_of(&s, in->dtype),
-        .in = {.value = layer->inputs[0]},
+static uint8_t border_fill(enum xn_cpu_conv_kind kind, enum xn_dtype dtype, enum xn_pad pad)
+{
+    const int value = pad == XN_PAD_MINUS_ONE ? -1 : 0;
+    if (kind == XN_CPU_CONV_BITS || (kind == XN_CPU_CONV_BYTES && dtype == XN_DTYPE_U8))
+        return 0;
+    return (uint8_t)(kind == XN_CPU_CONV_BYTES ? 128 + value : value);
+}
+
+static int lay_out_copy(const struct xn_cpu_plan *plan, uint32_t i, const struct shape *s, enum xn_cpu_conv_kind kind,
+                        struct xn_cpu_copy *copy)
+{
+    const struct xn_layer *layer = &plan->network->layers[i];
+    const struct xn_value *in = xn_layer_input(plan->network, i, 0);
+    const uint32_t c = s->depthwise ? in->c : s->c; /* channels that lie together */
+    size_t counts_bytes = 0;
+
+    *copy = (struct xn_cpu_copy){
+        .kind = kind,
         .dtype = in->dtype,
         .in_h = in->h,
         .in_w = in->w,
         .in_c = in->c,
-        .out_w = out->w,
-        .pixels = out->h * out->w,
-        .out_group_c = s.oc,
-        /* Whole chunks for the epilogue, and room for the idle lanes of the last group's last octet. */
-        .acc_pitch = xn_align_up((size_t)out->c + XN_CPU_OCTET, XN_CPU_CHUNK),
+        .groups = s->depthwise ? 1 : s->groups,
+        .h = in->h + (is_padded(layer) ? layer->pad_top + layer->pad_bottom : 0),
+        .w = in->w + (is_padded(layer) ? layer->pad_left + layer->pad_right : 0),
+        .top = is_padded(layer) ? layer->pad_top : 0,
+        .left = is_padded(layer) ? layer->pad_left : 0,
+        .fill = border_fill(kind, in->dtype, layer->pad),
+        .pixel_bytes = kind == XN_CPU_CONV_BITS    ? s->words * sizeof(uint64_t)
+                       : kind == XN_CPU_CONV_BYTES ? c
+                                                   : 2 * c,
     };
-    int r = lay_out(layer, in, &s, conv);
-    if (r == 0)
-        r = pack_weights(plan, &s, conv);
-    if (r == 0 && (conv->kind == XN_CPU_CONV_BITS || conv->kind == XN_CPU_CONV_DW_BITS))
-        r = pack_bias(plan, i, &s, conv);
-    return r;
+    copy->row_bytes = copy->w * copy->pixel_bytes;
+    if (kind == XN_CPU_CONV_BITS && plan->kernels->bits->pairs)
+        counts_bytes = (size_t)copy->groups * copy->h * copy->w * sizeof(int32_t) + XN_CPU_MAP_TAIL;
+    if (!xn_mul_size(copy->h, copy->row_bytes, &copy->group_bytes) ||
+        !xn_mul_size(copy->group_bytes, copy->groups, &copy->bytes) ||
+        !xn_add_size(copy->bytes, XN_CPU_MAP_TAIL, &copy->bytes))
+        return -ENOMEM;
+    copy->counts_offset = xn_align_up(copy->bytes, XN_CACHE_LINE);
+    return xn_add_size(copy->counts_offset, counts_bytes, &copy->bytes) ? 0 : -ENOMEM;
+}
+
+/** Strides of a map of `pixel_bytes` and `row_bytes`, whose pixel (0, 0) `origin` is relative to. */
+static void stride_over(struct xn_cpu_conv *conv, const struct xn_layer *layer, size_t pixel_bytes, size_t row_bytes)
+{
+    const bool dense = layer->op == XN_OP_DENSE;
+    conv->row_bytes = row_bytes;
+    conv->tap_bytes = pixel_bytes;
+    conv->step_x_bytes = dense ? 0 : layer->stride_w * pixel_bytes;
+    conv->step_y_bytes = dense ? 0 : layer->stride_h * row_bytes;
+}
+
+static void lay_out_taps(const struct xn_cpu_plan *plan, uint32_t i, const struct xn_cpu_bits_map *bits,
+                         const struct xn_cpu_copy *copy, struct xn_cpu_conv *conv)
+{
+    const struct xn_layer *layer = &plan->network->layers[i];
+    const struct xn_value *in = xn_layer_input(plan->network, i, 0);
+    const uint32_t top = is_padded(layer) ? layer->pad_top : 0, left = is_padded(layer) ? layer->pad_left : 0;
+
+    if (copy->bytes) {
+        conv->group_bytes = copy->group_bytes;
+        conv->counts_pitch = copy->w;
+        conv->counts_group = (size_t)copy->h * copy->w * sizeof(int32_t);
+        stride_over(conv, layer, copy->pixel_bytes, copy->row_bytes);
+        return;
+    }
+    const bool words = in->dtype == XN_DTYPE_BITS;
+    const size_t pixel_bytes = words ? bits->words * sizeof(uint64_t) : in->c;
+    const size_t pitch = words ? bits->pitch : in->w;
+    stride_over(conv, layer, pixel_bytes, pitch * pixel_bytes);
+    conv->origin = 0 - (top * conv->row_bytes + left * pixel_bytes);
+    conv->counts_pitch = (uint32_t)pitch;
+    conv->counts_origin = 0 - (top * pitch + left) * sizeof(int32_t);
+}
+
+/** How a row of taps divides into units. */
+static uint32_t units_of_row(const struct shape *s, enum xn_cpu_conv_kind kind)
+{
+    const size_t elements = (size_t)s->kernel_w * s->c;
+    switch (kind) {
+    case XN_CPU_CONV_BITS:
+        return s->kernel_w * s->words;
+    case XN_CPU_CONV_BYTES:
+        return (uint32_t)xn_div_up(elements, 4);
+    case XN_CPU_CONV_I16:
+        return (uint32_t)xn_div_up(elements, 2);
+    default:
+        return s->kernel_w;
+    }
+}
+
+int xn_cpu_pack_conv(struct xn_cpu_plan *plan, uint32_t i, const struct xn_cpu_bits_map *in, struct xn_cpu_conv *conv,
+                     struct xn_cpu_copy *copy)
+{
+    const struct xn_layer *layer = &plan->network->layers[i];
+    const struct xn_value *out = xn_layer_output(plan->network, i);
+    const struct shape s = shape_of(plan->network, i);
+    const enum xn_cpu_conv_kind kind = xn_cpu_conv_kind_of(plan, i);
+    const bool bits = kind == XN_CPU_CONV_BITS || kind == XN_CPU_CONV_DW_BITS;
+
+    *copy = (struct xn_cpu_copy){.bytes = 0};
+    *conv = (struct xn_cpu_conv){
+        .kind = kind,
+        .groups = s.depthwise ? 1 : s.groups,
+        .out_h = out->h,
+        .out_w = out->w,
+        .out_c = s.depthwise ? out->c : s.oc,
+        .rows = s.kernel_h,
+        .run = units_of_row(&s, kind),
+        .pairs = kind == XN_CPU_CONV_BITS && plan->kernels->bits->pairs,
+        .whole = layer->op == XN_OP_DENSE,
+        .counts_w = s.kernel_w,
+        .stride_h = layer->op == XN_OP_DENSE ? 1 : layer->stride_h,
+        .stride_w = layer->op == XN_OP_DENSE ? 1 : layer->stride_w,
+    };
+    int r = reads_in_place(plan, i, kind, &s) ? 0 : lay_out_copy(plan, i, &s, kind, copy);
+    if (r < 0)
+        return r;
+    lay_out_taps(plan, i, in, copy, conv);
+    r = pack_weights(plan, &s, conv, xn_layer_input(plan->network, i, 0)->dtype);
+    return r < 0 || !bits ? r : pack_bias(plan, i, &s, conv);
 }
 
 /* ---- element-wise layers ---------------------------------------------------------------------------------------------- */

@@ -10,6 +10,8 @@
  *
  * A value that no step stores takes no memory. Each stored value lives in the arena from the step that makes it to the last that
  * reads it. A value added to the stream for the last time gives its place to the sum: both are walked pixel by pixel together.
+ *
+ * A value of bits gets the widest halo that any of its readers pads with, and popcounts of its pixels where the level sums pairs.
  */
 #include "accel/cpu/plan.h"
 #include "common/fault.h"
@@ -24,21 +26,22 @@ struct xn_cpu_blob {
 };
 
 #define NO_SLOT UINT32_MAX
-#define SCRATCH 2 /* areas that a step may need for itself */
+#define SCRATCH 3 /* areas that a step may need for itself, or have filled by the step before */
 
 struct builder {
     const struct xn_network *network;
     struct xn_cpu_plan *plan;
-    uint32_t *readers;      /* layers, grouped by the value they read */
-    uint32_t *first_reader; /* [n_values + 1] into readers */
-    bool *done;             /* [n_layers]: a step runs it */
-    uint32_t *made_by;      /* [n_values]: step */
-    uint32_t *last_read_by; /* [n_values]: step */
-    bool *stored;           /* [n_values] */
-    uint32_t *slot_of;      /* [n_values]: NO_SLOT until it has one */
+    uint32_t *readers;            /* layers, grouped by the value they read */
+    uint32_t *first_reader;       /* [n_values + 1] into readers */
+    bool *done;                   /* [n_layers]: a step runs it */
+    uint32_t *made_by;            /* [n_values]: step */
+    uint32_t *last_read_by;       /* [n_values]: step */
+    bool *stored;                 /* [n_values] */
+    uint32_t *slot_of;            /* [n_values]: NO_SLOT until it has one */
+    struct xn_cpu_bits_map *maps; /* [n_values]: of bits; offsets within the slot, until resolved */
     struct xn_cpu_slot *slots;
     uint32_t n_slots;
-    uint32_t *scratch; /* [n_layers][SCRATCH] slots of each step */
+    uint32_t *scratch; /* [steps][SCRATCH] slots of each step */
 };
 
 void *xn_cpu_plan_memory(struct xn_cpu_plan *plan, size_t count, size_t bytes)
@@ -71,6 +74,66 @@ static void find_readers(struct builder *b)
             b->readers[b->first_reader[network->layers[i].inputs[k]]++] = i;
     memmove(b->first_reader + 1, b->first_reader, network->n_values * sizeof(uint32_t));
     b->first_reader[0] = 0;
+}
+
+/* ---- where bits lie --------------------------------------------------------------------------------------------------- */
+
+/** Widen the halo of value `v` by what layer `i` needs. */
+static void need_halo(struct builder *b, uint32_t v, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    struct xn_cpu_bits_map *map = &b->maps[v];
+
+    if (layer->op != XN_OP_CONV)
+        return;
+    const enum xn_cpu_conv_kind kind = xn_cpu_conv_kind_of(b->plan, i);
+    if (kind != XN_CPU_CONV_DW_BITS && (kind != XN_CPU_CONV_BITS || layer->groups > 1))
+        return; /* reads a copy */
+    map->top = XN_MAX(map->top, layer->pad_top);
+    map->left = XN_MAX(map->left, layer->pad_left);
+    map->bottom = XN_MAX(map->bottom, layer->pad_bottom);
+    map->right = XN_MAX(map->right, layer->pad_right);
+    map->counts = map->counts || (kind == XN_CPU_CONV_BITS && b->plan->kernels->bits->pairs);
+}
+
+static size_t map_pixels(const struct xn_value *value, const struct xn_cpu_bits_map *map)
+{
+    return (size_t)(map->top + value->h + map->bottom) * map->pitch;
+}
+
+static size_t map_words_bytes(const struct xn_value *value, const struct xn_cpu_bits_map *map)
+{
+    return xn_align_up(map_pixels(value, map) * map->words * 8 + XN_CPU_MAP_TAIL, 64);
+}
+
+static void lay_out_bits(struct builder *b)
+{
+    for (uint32_t v = 0; v < b->network->n_values; v++) {
+        const struct xn_value *value = &b->network->values[v];
+        struct xn_cpu_bits_map *map = &b->maps[v];
+        if (value->dtype != XN_DTYPE_BITS)
+            continue;
+        /* Of whole maps always: kernels that fuse chains count what they write. */
+        map->counts = b->plan->kernels->bits->pairs && value->h * value->w > 1;
+        for (uint32_t k = b->first_reader[v]; k < b->first_reader[v + 1]; k++)
+            need_halo(b, v, b->readers[k]);
+        map->words = (uint32_t)xn_div_up(value->c, 64);
+        map->pitch = map->left + value->w + map->right;
+        const size_t first = (size_t)map->top * map->pitch + map->left;
+        map->offset = first * map->words * 8;
+        map->counts_offset = map_words_bytes(value, map) + first * sizeof(int32_t);
+    }
+}
+
+/** Bytes of a value in the arena. At most 8 words of halo pixels round each of 2^26 elements: no overflow in 64 bits. */
+static size_t stored_bytes(const struct builder *b, uint32_t v)
+{
+    const struct xn_value *value = &b->network->values[v];
+    const struct xn_cpu_bits_map *map = &b->maps[v];
+
+    if (value->dtype != XN_DTYPE_BITS)
+        return xn_value_bytes(value) + XN_CPU_MAP_TAIL;
+    return map_words_bytes(value, map) + (map->counts ? map_pixels(value, map) * sizeof(int32_t) + XN_CPU_MAP_TAIL : 0);
 }
 
 /* ---- chains ----------------------------------------------------------------------------------------------------------- */
@@ -181,49 +244,128 @@ static void need_scratch(struct builder *b, uint32_t step, uint32_t which, size_
     b->scratch[step * SCRATCH + which] = b->n_slots++;
 }
 
-static int step_conv(struct builder *b, uint32_t step, uint32_t i)
+/** A step that runs layer `i` from now on: its index. */
+static uint32_t add_step(struct builder *b, uint32_t i)
 {
-    struct xn_cpu_step *s = &b->plan->steps[step];
-    size_t acc_bytes;
+    const uint32_t step = b->plan->n_steps++;
+    b->plan->steps[step].layer = i;
+    b->plan->steps[step].h = xn_layer_output(b->network, i)->h;
+    return step;
+}
 
-    s->kind = XN_CPU_STEP_CONV;
-    s->chain.c = xn_layer_output(b->network, i)->c;
-    int r = xn_cpu_pack_conv(b->plan, i, &s->conv);
+/** A step that copies what layer `i` reads. */
+static void step_copy(struct builder *b, uint32_t i, const struct xn_cpu_copy *copy)
+{
+    const uint32_t step = add_step(b, i), value = b->network->layers[i].inputs[0];
+    struct xn_cpu_step *s = &b->plan->steps[step];
+
+    s->kind = XN_CPU_STEP_COPY;
+    s->h = copy->h;
+    s->copy = *copy;
+    s->copy.in.value = value;
+    reads(b, step, value);
+    need_scratch(b, step, 0, copy->bytes);
+    b->slots[b->scratch[step * SCRATCH]].last = step + 1;
+}
+
+/** Chunks of one row may go to different threads where no two of them count the same pixel's bits. */
+static bool can_split_chunks(const struct builder *b, const struct xn_cpu_step *s)
+{
+    if (!s->conv.whole)
+        return false;
+    for (uint32_t k = 0; k < s->chain.n_stages; k++)
+        if (s->chain.stages[k].op == XN_CPU_STAGE_BITS && b->maps[s->chain.stages[k].value].counts)
+            return false;
+    return true;
+}
+
+/** Kernels that fuse a chain count the bits that they write: is there a place for the counts of all of them? */
+static bool can_fuse(const struct builder *b, const struct xn_cpu_chain *chain)
+{
+    for (uint32_t k = 0; k < chain->n_stages; k++)
+        if (chain->stages[k].op == XN_CPU_STAGE_BITS && !b->maps[chain->stages[k].value].counts)
+            return false;
+    return true;
+}
+
+static int step_conv(struct builder *b, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    const struct xn_value *out = xn_layer_output(b->network, i);
+    struct xn_cpu_conv conv;
+    struct xn_cpu_copy copy;
+    int r = xn_cpu_pack_conv(b->plan, i, &b->maps[layer->inputs[0]], &conv, &copy);
+
     if (r < 0)
         return r;
-    if (!xn_mul_size(s->conv.acc_pitch, XN_CPU_TILE_MAX * sizeof(int32_t), &acc_bytes))
-        return -ENOMEM;
-    reads(b, step, s->conv.in.value);
-    if (s->conv.bordered)
-        need_scratch(b, step, 0, s->conv.border_bytes);
-    need_scratch(b, step, 1, acc_bytes);
-    return grow_chain(b, step, i, i + 1);
+    if (copy.bytes)
+        step_copy(b, i, &copy);
+    const uint32_t step = add_step(b, i);
+    struct xn_cpu_step *s = &b->plan->steps[step];
+    s->kind = XN_CPU_STEP_CONV;
+    s->conv = conv;
+    s->chain.c = out->c;
+    s->chain.row_pitch = xn_align_up(out->c, XN_CPU_CHUNK);
+    b->made_by[i + 1] = step;
+    if (copy.bytes) {
+        s->conv.in.value = XN_CPU_SCRATCH;
+    } else {
+        s->conv.in.value = layer->inputs[0];
+        reads(b, step, layer->inputs[0]);
+    }
+    const size_t pixels = (size_t)out->h * out->w * conv.groups;
+    if (conv.pairs)
+        need_scratch(b, step, 0, pixels * sizeof(int32_t));
+    if (conv.bias)
+        need_scratch(b, step, 2, pixels * sizeof(uint32_t));
+    if (conv.groups > 1)
+        need_scratch(b, step, 1, (s->chain.row_pitch + XN_CPU_CHUNK) * XN_CPU_TILE_MAX * sizeof(int32_t));
+    r = grow_chain(b, step, i, i + 1);
+    if (r < 0)
+        return r;
+    s->by_chunk = can_split_chunks(b, s);
+    r = xn_cpu_slice(b->plan, &s->chain, conv.stride_h, conv.stride_w, &s->conv);
+    if (r < 0)
+        return r;
+    r = xn_cpu_narrow(b->plan, &s->chain,
+                      !conv.bias || conv.groups > 1 ? XN_CPU_ROWS_NUMBERS
+                      : conv.pairs                  ? XN_CPU_ROWS_PAIRS
+                                                    : XN_CPU_ROWS_COUNTS,
+                      XN_DTYPE_I32, out->min, out->max, &conv);
+    if (!can_fuse(b, &s->chain))
+        s->chain.fused = XN_CPU_FUSED_NONE;
+    return r;
 }
 
 /** Element-wise layers that no convolution took. */
-static int step_chain(struct builder *b, uint32_t step, uint32_t i)
+static int step_chain(struct builder *b, uint32_t i)
 {
     const struct xn_layer *layer = &b->network->layers[i];
     const struct xn_value *in = xn_layer_input(b->network, i, 0);
+    const uint32_t step = add_step(b, i);
     struct xn_cpu_step *s = &b->plan->steps[step];
 
     s->kind = XN_CPU_STEP_CHAIN;
     s->rows.in.value = layer->inputs[0];
     s->rows.dtype = in->dtype;
-    s->rows.pixels = in->h * in->w;
+    s->rows.w = in->w;
     s->chain.c = in->c;
+    s->chain.row_pitch = xn_align_up(in->c, XN_CPU_CHUNK);
     reads(b, step, layer->inputs[0]);
     int r = add_layer(b, step, i, layer->n_inputs == 2 ? layer->inputs[1] : 0);
-    if (r < 0 || layer->op == XN_OP_THRESHOLD)
+    if (r == 0 && layer->op != XN_OP_THRESHOLD)
+        r = grow_chain(b, step, i, i + 1);
+    if (r < 0)
         return r;
-    return grow_chain(b, step, i, i + 1);
+    return xn_cpu_narrow(b->plan, &s->chain, XN_CPU_ROWS_NUMBERS, in->dtype, in->min, in->max, NULL);
 }
 
-static int step_pool(struct builder *b, uint32_t step, uint32_t i)
+static int step_pool(struct builder *b, uint32_t i)
 {
     const struct xn_layer *layer = &b->network->layers[i];
     const struct xn_value *in = xn_layer_input(b->network, i, 0), *out = xn_layer_output(b->network, i);
     const bool global = layer->op == XN_OP_GLOBAL_AVGPOOL;
+    const uint32_t step = add_step(b, i);
     struct xn_cpu_step *s = &b->plan->steps[step];
 
     s->kind = layer->op == XN_OP_MAXPOOL ? XN_CPU_STEP_MAX_POOL : XN_CPU_STEP_AVERAGE_POOL;
@@ -236,6 +378,8 @@ static int step_pool(struct builder *b, uint32_t step, uint32_t i)
         .c = in->c,
         .out_h = out->h,
         .out_w = out->w,
+        .in_pitch = in->w,
+        .out_pitch = out->w,
         .kernel_h = global ? in->h : layer->kernel_h,
         .kernel_w = global ? in->w : layer->kernel_w,
         .stride_h = global ? 1 : layer->stride_h,
@@ -246,34 +390,36 @@ static int step_pool(struct builder *b, uint32_t step, uint32_t i)
         .shift = layer->shift,
     };
     reads(b, step, layer->inputs[0]);
-    if (s->kind == XN_CPU_STEP_AVERAGE_POOL)
-        need_scratch(b, step, 1, xn_align_up(in->c, XN_CPU_CHUNK) * sizeof(int32_t));
+    b->made_by[i + 1] = step;
     b->stored[i + 1] = true;
     return 0;
 }
 
-static int step_concat(struct builder *b, uint32_t step, uint32_t i)
+static int step_concat(struct builder *b, uint32_t i)
 {
     const struct xn_layer *layer = &b->network->layers[i];
     const struct xn_value *out = xn_layer_output(b->network, i);
+    const uint32_t step = add_step(b, i);
     struct xn_cpu_step *s = &b->plan->steps[step];
 
     s->kind = XN_CPU_STEP_CONCAT;
     s->concat =
-        (struct xn_cpu_concat){.n = layer->n_inputs, .pixels = out->h * out->w, .out_c = out->c, .dtype = out->dtype};
+        (struct xn_cpu_concat){.n = layer->n_inputs, .h = out->h, .w = out->w, .out_c = out->c, .dtype = out->dtype};
     for (uint32_t k = 0; k < layer->n_inputs; k++) {
         s->concat.in[k].value = layer->inputs[k];
         s->concat.c[k] = xn_layer_input(b->network, i, k)->c;
         reads(b, step, layer->inputs[k]);
     }
+    b->made_by[i + 1] = step;
     b->stored[i + 1] = true;
     return 0;
 }
 
-static int step_logits(struct builder *b, uint32_t step, uint32_t i)
+static int step_logits(struct builder *b, uint32_t i)
 {
     const struct xn_layer *layer = &b->network->layers[i];
     const struct xn_value *in = xn_layer_input(b->network, i, 0);
+    const uint32_t step = add_step(b, i);
     struct xn_cpu_step *s = &b->plan->steps[step];
 
     s->kind = XN_CPU_STEP_LOGITS;
@@ -288,28 +434,24 @@ static int step_logits(struct builder *b, uint32_t step, uint32_t i)
 
 static int make_step(struct builder *b, uint32_t i)
 {
-    const uint32_t step = b->plan->n_steps++;
-
-    b->plan->steps[step].layer = i;
-    b->made_by[i + 1] = step;
     b->done[i] = true;
     switch (b->network->layers[i].op) {
     case XN_OP_CONV:
     case XN_OP_DENSE:
-        return step_conv(b, step, i);
+        return step_conv(b, i);
     case XN_OP_THRESHOLD:
     case XN_OP_SCALE:
     case XN_OP_ADD:
     case XN_OP_RPRELU:
-        return step_chain(b, step, i);
+        return step_chain(b, i);
     case XN_OP_MAXPOOL:
     case XN_OP_AVGPOOL:
     case XN_OP_GLOBAL_AVGPOOL:
-        return step_pool(b, step, i);
+        return step_pool(b, i);
     case XN_OP_CONCAT:
-        return step_concat(b, step, i);
+        return step_concat(b, i);
     case XN_OP_LOGITS:
-        return step_logits(b, step, i);
+        return step_logits(b, i);
     }
     return -ENOTSUP;
 }
@@ -349,7 +491,7 @@ static void give_slot(struct builder *b, uint32_t value, uint32_t from)
         return;
     }
     b->slot_of[value] = b->n_slots;
-    b->slots[b->n_slots++] = (struct xn_cpu_slot){.bytes = xn_value_bytes(&b->network->values[value]),
+    b->slots[b->n_slots++] = (struct xn_cpu_slot){.bytes = stored_bytes(b, value),
                                                   .first = b->made_by[value],
                                                   .last = XN_MAX(b->last_read_by[value], b->made_by[value])};
 }
@@ -362,7 +504,7 @@ static void give_slots(struct builder *b)
             for (uint32_t k = 0; k < s->chain.n_stages; k++)
                 if (s->chain.stages[k].value)
                     give_slot(b, s->chain.stages[k].value, inherits(b, step, k));
-        } else if (b->stored[s->layer + 1]) {
+        } else if (s->kind != XN_CPU_STEP_COPY && b->stored[s->layer + 1]) {
             give_slot(b, s->layer + 1, 0);
         }
     }
@@ -379,18 +521,56 @@ static size_t scratch_offset(const struct builder *b, uint32_t step, uint32_t wh
     return slot == NO_SLOT ? 0 : b->slots[slot].offset;
 }
 
+/** The map of value `v` in the arena. */
+static struct xn_cpu_bits_map map_of(const struct builder *b, uint32_t v)
+{
+    struct xn_cpu_bits_map map = b->maps[v];
+    map.offset += offset_of(b, v);
+    map.counts_offset += offset_of(b, v);
+    return map;
+}
+
 static void resolve_chain(struct builder *b, struct xn_cpu_chain *chain)
 {
     for (uint32_t k = 0; k < chain->n_stages; k++) {
         struct xn_cpu_stage *stage = &chain->stages[k];
         stage->out_offset = offset_of(b, stage->value);
         stage->residual_offset = offset_of(b, stage->residual_value);
+        if (stage->op == XN_CPU_STAGE_BITS)
+            stage->bits = map_of(b, stage->value);
     }
 }
 
 static void resolve_source(struct builder *b, struct xn_cpu_source *source)
 {
     source->offset = offset_of(b, source->value);
+    if (source->value && b->network->values[source->value].dtype == XN_DTYPE_BITS) {
+        source->bits = map_of(b, source->value);
+        source->offset = source->bits.offset;
+    }
+}
+
+static void resolve_copy(struct builder *b, uint32_t step, struct xn_cpu_copy *copy)
+{
+    resolve_source(b, &copy->in);
+    copy->offset = scratch_offset(b, step, 0);
+    copy->counts_offset += copy->offset;
+}
+
+static void resolve_conv(struct builder *b, uint32_t step, struct xn_cpu_conv *conv)
+{
+    if (conv->in.value == XN_CPU_SCRATCH) {
+        const struct xn_cpu_copy *copy = &b->plan->steps[step - 1].copy;
+        conv->in.offset = copy->offset;
+        conv->counts_origin += copy->counts_offset;
+    } else {
+        resolve_source(b, &conv->in);
+        conv->counts_origin += conv->in.bits.counts_offset;
+    }
+    conv->in.offset += conv->origin;
+    conv->init_offset = scratch_offset(b, step, 0);
+    conv->class_offset = scratch_offset(b, step, 2);
+    conv->acc_offset = scratch_offset(b, step, 1);
 }
 
 static void resolve_offsets(struct builder *b)
@@ -398,10 +578,11 @@ static void resolve_offsets(struct builder *b)
     for (uint32_t step = 0; step < b->plan->n_steps; step++) {
         struct xn_cpu_step *s = &b->plan->steps[step];
         switch (s->kind) {
+        case XN_CPU_STEP_COPY:
+            resolve_copy(b, step, &s->copy);
+            break;
         case XN_CPU_STEP_CONV:
-            resolve_source(b, &s->conv.in);
-            s->conv.border_offset = scratch_offset(b, step, 0);
-            s->conv.acc_offset = scratch_offset(b, step, 1);
+            resolve_conv(b, step, &s->conv);
             resolve_chain(b, &s->chain);
             break;
         case XN_CPU_STEP_CHAIN:
@@ -412,12 +593,13 @@ static void resolve_offsets(struct builder *b)
         case XN_CPU_STEP_AVERAGE_POOL:
             resolve_source(b, &s->map_pool.in);
             s->map_pool.out_offset = offset_of(b, s->layer + 1);
-            s->map_pool.sums_offset = scratch_offset(b, step, 1);
+            s->map_pool.out_bits = map_of(b, s->layer + 1);
             break;
         case XN_CPU_STEP_CONCAT:
             for (uint32_t k = 0; k < s->concat.n; k++)
                 resolve_source(b, &s->concat.in[k]);
             s->concat.out_offset = offset_of(b, s->layer + 1);
+            s->concat.out_bits = map_of(b, s->layer + 1);
             break;
         case XN_CPU_STEP_LOGITS:
             resolve_source(b, &s->logits.in);
@@ -437,6 +619,7 @@ static void builder_done(struct builder *b)
     free(b->last_read_by);
     free(b->stored);
     free(b->slot_of);
+    free(b->maps);
     free(b->slots);
     free(b->scratch);
 }
@@ -446,7 +629,7 @@ static int builder_init(struct builder *b, const struct xn_network *network, str
     uint32_t n_inputs = 0;
     for (uint32_t i = 0; i < network->n_layers; i++)
         n_inputs += network->layers[i].n_inputs;
-    const size_t values = network->n_values, layers = network->n_layers;
+    const size_t values = network->n_values, layers = network->n_layers, steps = 2 * layers; /* a copy each, at most */
 
     *b = (struct builder){
         .network = network,
@@ -458,16 +641,18 @@ static int builder_init(struct builder *b, const struct xn_network *network, str
         .last_read_by = xn_calloc(values, sizeof(uint32_t)),
         .stored = xn_calloc(values, sizeof(bool)),
         .slot_of = xn_calloc(values, sizeof(uint32_t)),
-        .slots = xn_calloc(values + SCRATCH * layers, sizeof(struct xn_cpu_slot)),
-        .scratch = xn_calloc(SCRATCH * layers, sizeof(uint32_t)),
+        .maps = xn_calloc(values, sizeof(struct xn_cpu_bits_map)),
+        .slots = xn_calloc(values + SCRATCH * steps, sizeof(struct xn_cpu_slot)),
+        .scratch = xn_calloc(SCRATCH * steps, sizeof(uint32_t)),
     };
-    plan->steps = xn_calloc(layers, sizeof(*plan->steps));
+    plan->steps = xn_calloc(steps, sizeof(*plan->steps));
     if (!b->readers || !b->first_reader || !b->done || !b->made_by || !b->last_read_by || !b->stored || !b->slot_of ||
-        !b->slots || !b->scratch || !plan->steps)
+        !b->maps || !b->slots || !b->scratch || !plan->steps)
         return -ENOMEM;
     memset(b->slot_of, 0xff, values * sizeof(uint32_t));
-    memset(b->scratch, 0xff, SCRATCH * layers * sizeof(uint32_t));
+    memset(b->scratch, 0xff, SCRATCH * steps * sizeof(uint32_t));
     find_readers(b);
+    lay_out_bits(b);
     return 0;
 }
 
@@ -486,7 +671,8 @@ static int build(struct builder *b)
     return r;
 }
 
-int xn_cpu_plan_new(const struct xn_network *network, struct xn_cpu_plan **ret_plan, struct xn_error *error)
+int xn_cpu_plan_new(const struct xn_network *network, const struct xn_cpu_kernels *kernels,
+                    struct xn_cpu_plan **ret_plan, struct xn_error *error)
 {
     struct builder b = {0};
     struct xn_cpu_plan *plan = xn_calloc(1, sizeof(*plan));
@@ -494,6 +680,7 @@ int xn_cpu_plan_new(const struct xn_network *network, struct xn_cpu_plan **ret_p
 
     if (r == 0) {
         plan->network = network;
+        plan->kernels = kernels;
         r = builder_init(&b, network, plan);
     }
     if (r == 0)
@@ -509,15 +696,19 @@ int xn_cpu_plan_new(const struct xn_network *network, struct xn_cpu_plan **ret_p
     return 0;
 }
 
+struct xn_cpu_blob *xn_cpu_blob_free(struct xn_cpu_blob *blob)
+{
+    struct xn_cpu_blob *next = blob->next;
+    free(blob);
+    return next;
+}
+
 void xn_cpu_plan_free(struct xn_cpu_plan *plan)
 {
     if (!plan)
         return;
-    while (plan->blobs) {
-        struct xn_cpu_blob *blob = plan->blobs;
-        plan->blobs = blob->next;
-        free(blob);
-    }
+    while (plan->blobs)
+        plan->blobs = xn_cpu_blob_free(plan->blobs);
     free(plan->steps);
     free(plan);
 }

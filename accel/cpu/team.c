@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A batch is a counter. Whoever wants an image takes the next number; past the end there is none left. To stop a batch is to set
+ * A batch is a counter. Whoever wants a piece takes the next number; past the end there is none left. To stop a batch is to set
  * the counter past the end.
  *
- *     begin:  fill batch, open, epoch + 1 ─────► helper: sees a new epoch while open, joins (active + 1), takes images,
- *     finish: take images, close, wait for active 0 ◄──── leaves (active - 1)
+ *     begin:  fill batch, open, epoch + 1 ─────► helper: sees a new epoch while open, joins (active + 1), takes pieces,
+ *     finish: take pieces, close, wait for active 0 ◄──── leaves (active - 1)
  *
  * Helpers join and leave under `lock`, so that after close and active == 0 none reads the batch any more, however late it woke.
  * Between batches a helper spins for a moment, since the next batch of a busy server is near, and then parks.
@@ -13,12 +13,15 @@
 #include "common/fault.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define SPINS 1000 /* looks at an atomic, tens of microseconds in all */
 
@@ -33,7 +36,7 @@ struct xn_cpu_team {
     xn_cpu_team_fn *fn;
     void *context;
     uint32_t n;
-    XN_ALIGNED(XN_CACHE_LINE) _Atomic uint32_t next; /* image to take next; relaxed: the lock orders the batch itself */
+    XN_ALIGNED(XN_CACHE_LINE) _Atomic uint32_t next; /* piece to take next; relaxed: the lock orders the batch itself */
 
     XN_ALIGNED(XN_CACHE_LINE) pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work, idle;
@@ -56,7 +59,7 @@ static void relax(void)
 #endif
 }
 
-static bool take_image(struct xn_cpu_team *team, uint32_t *ret_i)
+static bool take_piece(struct xn_cpu_team *team, uint32_t *ret_i)
 {
     /* The look before the count keeps the counter from wrapping, however often it is asked. */
     if (atomic_load_explicit(&team->next, memory_order_relaxed) >= team->n)
@@ -100,29 +103,38 @@ static void *helper_main(void *argument)
     uint32_t seen = 0, i;
 
     while (join_batch(team, &seen)) {
-        while (take_image(team, &i))
+        while (take_piece(team, &i))
             team->fn(team->context, helper->index, i);
         leave_batch(team);
     }
     return NULL;
 }
 
-void xn_cpu_team_begin(struct xn_cpu_team *team, xn_cpu_team_fn *fn, void *context, uint32_t n)
+static void set_batch(struct xn_cpu_team *team, xn_cpu_team_fn *fn, void *context, uint32_t n)
 {
-    pthread_mutex_lock(&team->lock);
     team->fn = fn;
     team->context = context;
     team->n = n;
     atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+}
+
+void xn_cpu_team_begin(struct xn_cpu_team *team, xn_cpu_team_fn *fn, void *context, uint32_t n)
+{
+    if (team->n_helpers == 0) { /* nobody to agree with */
+        set_batch(team, fn, context, n);
+        return;
+    }
+    pthread_mutex_lock(&team->lock);
+    set_batch(team, fn, context, n);
     atomic_fetch_add_explicit(&team->epoch, 1, memory_order_relaxed);
-    team->open = n > 1; /* a single image is sooner done by the caller than handed over */
+    team->open = n > 1; /* a single piece is sooner done by the caller than handed over */
     const uint32_t wake = XN_MIN(team->sleeping, n - 1);
     pthread_mutex_unlock(&team->lock);
     for (uint32_t i = 0; i < wake; i++)
         pthread_cond_signal(&team->work);
 }
 
-/** No images from now on. True when some had not been begun. */
+/** No pieces from now on. True when some had not been begun. */
 static bool stop_batch(struct xn_cpu_team *team)
 {
     return atomic_exchange_explicit(&team->next, team->n, memory_order_relaxed) < team->n;
@@ -133,11 +145,13 @@ int xn_cpu_team_finish(struct xn_cpu_team *team, uint64_t deadline_ns)
     bool late = false;
     uint32_t i;
 
-    while (!(late = deadline_ns != XN_NEVER_NS && xn_clock_now_ns() >= deadline_ns) && take_image(team, &i))
+    while (!(late = deadline_ns != XN_NEVER_NS && xn_clock_now_ns() >= deadline_ns) && take_piece(team, &i))
         team->fn(team->context, 0, i);
     const bool cut = late && stop_batch(team);
 
-    /* Every image has been begun or never will be: helpers end within one. */
+    if (team->n_helpers == 0)
+        return cut ? -ETIMEDOUT : 0;
+    /* Every piece has been begun or never will be: helpers end within one. */
     pthread_mutex_lock(&team->lock);
     team->open = false;
     pthread_mutex_unlock(&team->lock);
@@ -148,6 +162,34 @@ int xn_cpu_team_finish(struct xn_cpu_team *team, uint64_t deadline_ns)
         pthread_cond_wait(&team->idle, &team->lock);
     pthread_mutex_unlock(&team->lock);
     return cut ? -ETIMEDOUT : 0;
+}
+
+/* ---- gate ------------------------------------------------------------------------------------------------------------- */
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
+{
+    (void)syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+void xn_cpu_gate_wait(struct xn_cpu_gate *gate, uint32_t count)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&gate->done, memory_order_acquire) >= count) /* pairs with pass */
+            return;
+        relax();
+    }
+    /* Sequentially consistent, here and in pass: either this sees the last piece done, or pass sees the sleeper. */
+    atomic_fetch_add(&gate->sleepers, 1);
+    for (uint32_t done; (done = atomic_load(&gate->done)) < count;)
+        futex(&gate->done, FUTEX_WAIT, done);
+    atomic_fetch_sub(&gate->sleepers, 1);
+}
+
+void xn_cpu_gate_pass(struct xn_cpu_gate *gate)
+{
+    atomic_fetch_add(&gate->done, 1);
+    if (atomic_load(&gate->sleepers) > 0)
+        futex(&gate->done, FUTEX_WAKE, INT32_MAX);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------------- */

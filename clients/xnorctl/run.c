@@ -329,7 +329,7 @@ int xn_ctl_run(struct xn_ctl *ctl, int argc, char **argv)
          "little-endian int32 logits [image][class]; - is standard output"},
         {"backend", 'b', XN_OPT_TEXT, &o.backend, 0, 0, "NAME",
          "reference (the arithmetic specification, slow), cpu (default), or\n"
-         "cpu:LEVEL: portable, popcnt, avx2, avx512"},
+         "cpu:LEVEL: portable, popcnt, avx2, avx512bw, avx512; neon"},
         {"threads", 't', XN_OPT_U64, &o.threads, 1, THREADS_MAX, "N",
          "threads, over images (default: as many as CPUs)"},
     };

@@ -506,8 +506,17 @@ static const char *instance_labels(const struct xn_metrics_instance *instance, c
 
 void xn_metrics_render_instances(struct xn_metrics_text *text, const struct xn_metrics_instance *instances, size_t n)
 {
-    char labels[2 * LABEL_BYTES + 32];
+    char labels[4 * LABEL_BYTES + 64], device[LABEL_BYTES], geometry[LABEL_BYTES];
 
+    xn_metrics_family(text, "xnord_instance_info", "gauge",
+                      "Always 1; its labels say what an instance is and how it computes.");
+    for (size_t i = 0; i < n; i++) {
+        const size_t used = strlen(instance_labels(&instances[i], labels));
+        snprintf(labels + used, sizeof(labels) - used, ",device=\"%s\",geometry=\"%s\"",
+                 xn_metrics_escape(instances[i].device, device, sizeof(device)),
+                 xn_metrics_escape(instances[i].geometry, geometry, sizeof(geometry)));
+        xn_metrics_sample(text, "xnord_instance_info", labels, 1);
+    }
     xn_metrics_family(text, "xnord_instance_busy_seconds_total", "counter", "Time an instance had a batch running.");
     for (size_t i = 0; i < n; i++)
         xn_metrics_sample(text, "xnord_instance_busy_seconds_total", instance_labels(&instances[i], labels),

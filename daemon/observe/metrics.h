@@ -87,7 +87,7 @@ char *xn_metrics_escape(const char *value, char *ret, size_t capacity);
 
 /* Families whose figures others keep; a source of app.c fills these in. */
 struct xn_metrics_instance {
-    const char *name, *kind; /**< as xn_accel_info */
+    const char *name, *kind, *device, *geometry; /**< as xn_accel_info */
     bool healthy;
     uint64_t busy_ns, resets;
 };
@@ -96,7 +96,7 @@ struct xn_metrics_model {
     uint32_t queue_depth;
 };
 
-/** xnord_instance_busy_seconds_total, xnord_instance_healthy, xnord_instance_resets_total. */
+/** xnord_instance_info, xnord_instance_busy_seconds_total, xnord_instance_healthy, xnord_instance_resets_total. */
 void xn_metrics_render_instances(struct xn_metrics_text *text, const struct xn_metrics_instance *instances, size_t n);
 /** xnord_model_info, xnord_queue_depth. */
 void xn_metrics_render_models(struct xn_metrics_text *text, const struct xn_metrics_model *models, size_t n);

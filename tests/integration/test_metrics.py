@@ -38,7 +38,7 @@ def test_counts(tmp_path: Path) -> None:
         for stage in ("decode", "queue", "execute"):
             assert grown("xnord_stage_duration_seconds_count", stage=stage) == REQUESTS, stage
         assert grown("xnord_instance_busy_seconds_total") > 0
-        assert find(after, "xnord_instance_healthy") == [1]
+        assert find(after, "xnord_instance_healthy") == [1] and find(after, "xnord_instance_info") == [1]
         assert find(after, "xnord_queue_depth") == [0]
         assert find(after, "xnord_build_info") == [1] and find(after, "xnord_model_info") == [1]
         assert total(after, "process_resident_memory_bytes") > 0

@@ -569,6 +569,8 @@ struct xn_network *xn_random_network(uint64_t seed)
 
 /* ---- well-known shapes ------------------------------------------------------------------------------------------------ */
 
+#define ONE_PIXEL_VALUES 8u
+
 static const struct xn_writer_window conv_3x3 = {3, 3, 1, 1, 1, 1, 1, 1, XN_PAD_ZERO};
 static const struct xn_writer_window window_2x2 = {2, 2, 2, 2, 0, 0, 0, 0, XN_PAD_NONE};
 
@@ -581,6 +583,31 @@ static void near_threshold(struct growth *g, uint32_t x, int32_t reach)
         t[c] = (int32_t)xn_random_between(&g->random, -reach, reach);
     made(g, xn_writer_threshold(g->writer, x, t), 1, 1);
     free(t);
+}
+
+struct xn_network *xn_random_one_pixel(uint64_t seed)
+{
+    static const struct xn_writer_window conv_1x1 = {1, 1, 1, 1, 0, 0, 0, 0, XN_PAD_NONE};
+    struct growth g = growth_new(seed, 1, 1, 256, XN_DTYPE_U8);
+    uint32_t kept[ONE_PIXEL_VALUES], n_kept = 0;
+
+    xn_writer_meta(g.writer, "{\"name\":\"one-pixel\"}");
+    conv(&g, g.at, 128, &conv_1x1, 1, false);
+    near_threshold(&g, g.at, 5000);
+    for (uint32_t i = 0; i < ONE_PIXEL_VALUES; i++) {
+        /* Every other value makes room for a later one, between two that stay. */
+        if (xn_random_below(&g.random, 2))
+            conv(&g, g.at, 128, &conv_1x1, 1, true);
+        else
+            dense(&g, g.at, 128, true);
+        near_threshold(&g, g.at, 20);
+        if (i % 2 == 0)
+            kept[n_kept++] = g.at;
+    }
+    made(&g, xn_writer_concat(g.writer, kept, (uint8_t)n_kept), 1, 1);
+    dense(&g, g.at, 10, true);
+    finish(&g, g.at);
+    return load(g.writer, seed);
 }
 
 struct xn_network *xn_random_vgg_small(uint64_t seed)
@@ -607,30 +634,48 @@ struct xn_network *xn_random_vgg_small(uint64_t seed)
     return load(g.writer, seed);
 }
 
-/** The stream at g->at, its convolution added: the unit of a residual binary network. */
-static void residual_conv(struct growth *g)
+/** Scale the sums g->at, add them to `stream`. */
+static void add_to_stream(struct growth *g, uint32_t stream)
 {
-    const uint32_t stream = g->at, n = value(g, stream).c;
-    int16_t *m = must_calloc(n, sizeof(*m)), *a = must_calloc(n, sizeof(*a)), *shift = must_calloc(n, sizeof(*shift));
+    const uint32_t n = value(g, g->at).c;
+    int16_t *m = must_calloc(n, sizeof(*m));
     int64_t *b = must_calloc(n, sizeof(*b));
-    uint8_t *k = must_calloc(n, 1);
 
-    near_threshold(g, stream, 300);
-    conv(g, g->at, n, &conv_3x3, 1, true);
     for (uint32_t c = 0; c < n; c++) {
         m[c] = (int16_t)xn_random_between(&g->random, -200, 200);
         b[c] = xn_random_between(&g->random, -20000, 20000);
-        a[c] = (int16_t)xn_random_between(&g->random, -100, 100);
-        shift[c] = (int16_t)xn_random_between(&g->random, -100, 100);
-        k[c] = (uint8_t)xn_random_below(&g->random, 5);
     }
     made(g, xn_writer_scale(g->writer, g->at, stream, m, b, 7, XN_DTYPE_I16), 32768, 300);
-    made(g, xn_writer_rprelu(g->writer, g->at, a, k, shift), 32768, 300);
     free(m);
+    free(b);
+}
+
+static void gentle_rprelu(struct growth *g)
+{
+    const uint32_t n = value(g, g->at).c;
+    int16_t *a = must_calloc(n, sizeof(*a)), *b = must_calloc(n, sizeof(*b));
+    uint8_t *k = must_calloc(n, 1);
+
+    for (uint32_t c = 0; c < n; c++) {
+        a[c] = (int16_t)xn_random_between(&g->random, -100, 100);
+        b[c] = (int16_t)xn_random_between(&g->random, -100, 100);
+        k[c] = (uint8_t)xn_random_below(&g->random, 5);
+    }
+    made(g, xn_writer_rprelu(g->writer, g->at, a, k, b), 32768, 300);
     free(a);
-    free(shift);
     free(b);
     free(k);
+}
+
+/** The stream at g->at, its convolution added: the unit of a residual binary network. */
+static void residual_conv(struct growth *g)
+{
+    const uint32_t stream = g->at;
+
+    near_threshold(g, stream, 300);
+    conv(g, g->at, value(g, stream).c, &conv_3x3, 1, true);
+    add_to_stream(g, stream);
+    gentle_rprelu(g);
 }
 
 static void plain_scale(struct growth *g, int16_t multiplier, uint8_t shift, enum xn_dtype out)
@@ -665,6 +710,86 @@ struct xn_network *xn_random_resnet18(uint64_t seed)
     made(&g, xn_writer_global_avgpool(g.writer, g.at, 1, 4, XN_DTYPE_I16), 32768, 300);
     plain_scale(&g, 1, 5, XN_DTYPE_I8);
     dense(&g, g.at, 10, false);
+    finish(&g, g.at);
+    return load(g.writer, seed);
+}
+
+/** Down-sample the stream at g->at: means of 2x2 pixels, as bytes, through a 1x1 convolution of int8 to twice the channels; and from the
+ *  stream's bits a binary convolution of stride 2, added to that. */
+static void halve_stream(struct growth *g)
+{
+    static const struct xn_writer_window conv_1x1 = {1, 1, 1, 1, 0, 0, 0, 0, XN_PAD_NONE};
+    static const struct xn_writer_window conv_3x3_half = {3, 3, 2, 2, 1, 1, 1, 1, XN_PAD_ZERO};
+    const uint32_t stream = g->at, c = value(g, stream).c;
+
+    made(g, xn_writer_avgpool(g->writer, stream, &window_2x2, 1, 2), 32768, 300);
+    plain_scale(g, 1, 3, XN_DTYPE_U8);
+    conv(g, g->at, 2 * c, &conv_1x1, 1, false);
+    plain_scale(g, 1, 8, XN_DTYPE_I16);
+    const uint32_t shortcut = g->at;
+    near_threshold(g, stream, 300);
+    conv(g, g->at, 2 * c, &conv_3x3_half, 1, true);
+    add_to_stream(g, shortcut);
+    gentle_rprelu(g);
+}
+
+struct xn_network *xn_random_resnet18_imagenet(uint64_t seed)
+{
+    static const struct xn_writer_window stem = {7, 7, 2, 2, 3, 3, 3, 3, XN_PAD_ZERO};
+    static const struct xn_writer_window pool = {3, 3, 2, 2, 1, 1, 1, 1, XN_PAD_ZERO};
+    struct growth g = growth_new(seed, 224, 224, 3, XN_DTYPE_U8);
+
+    xn_writer_meta(g.writer, "{\"name\":\"resnet18\"}");
+    conv(&g, 0, 64, &stem, 1, false);
+    plain_scale(&g, 1, 10, XN_DTYPE_U8);
+    made(&g, xn_writer_maxpool(g.writer, g.at, &pool), 255, 60);
+    plain_scale(&g, 8, 0, XN_DTYPE_I16);
+    for (uint32_t stage = 0; stage < 4; stage++) {
+        if (stage > 0)
+            halve_stream(&g);
+        for (uint32_t i = stage > 0; i < 4; i++)
+            residual_conv(&g);
+    }
+    made(&g, xn_writer_global_avgpool(g.writer, g.at, 1, 6, XN_DTYPE_I16), 32768, 300);
+    plain_scale(&g, 1, 5, XN_DTYPE_I8);
+    dense(&g, g.at, 1000, false);
+    finish(&g, g.at);
+    return load(g.writer, seed);
+}
+
+struct xn_network *xn_random_layer(uint64_t seed, const struct xn_random_layer *layer)
+{
+    const uint8_t k = (uint8_t)layer->kernel, s = (uint8_t)layer->stride;
+    const uint8_t pad = (uint8_t)(layer->pad == XN_PAD_NONE ? 0 : layer->kernel / 2);
+    const struct xn_writer_window window = {k, k, s, s, pad, pad, pad, pad, layer->pad};
+    const uint32_t out_side = (layer->side + 2 * pad - k) / s + 1;
+    struct growth g = growth_new(seed, layer->side, layer->side, layer->c, XN_DTYPE_U8);
+
+    if (!layer->bytes)
+        near_threshold(&g, 0, 128);
+    const uint32_t x = g.at;
+    if (layer->finish == XN_RANDOM_BITS) {
+        conv(&g, x, layer->oc, &window, layer->depthwise ? layer->c : 1, !layer->bytes);
+        near_threshold(&g, g.at, layer->bytes ? 5000 : 40);
+    } else {
+        /* Any stream of the output's shape: the first value of a convolution that nobody measures. */
+        const struct xn_writer_window point = {1, 1, s, s, 0, 0, 0, 0, XN_PAD_NONE};
+        conv(&g, x, layer->oc, &point, 1, !layer->bytes);
+        plain_scale(&g, 1, 0, XN_DTYPE_I16);
+        const uint32_t stream = g.at;
+        if (value(&g, stream).h != out_side)
+            abort();
+        conv(&g, x, layer->oc, &window, 1, !layer->bytes);
+        add_to_stream(&g, stream);
+        if (layer->finish == XN_RANDOM_RPRELU)
+            gentle_rprelu(&g);
+        const uint32_t sum = g.at;
+        near_threshold(&g, sum, 300);
+        conv(&g, g.at, 8, &conv_3x3, 1, true); /* somebody reads the bits, and below the stream too */
+        g.at = sum;
+    }
+    made(&g, xn_writer_global_avgpool(g.writer, g.at, 1, 0, XN_DTYPE_I32),
+         (int64_t)out_side * out_side * reach_of_type(value(&g, g.at).dtype), 300);
     finish(&g, g.at);
     return load(g.writer, seed);
 }

@@ -28,6 +28,31 @@ struct xn_network *xn_random_network(uint64_t seed);
 struct xn_network *xn_random_vgg_small(uint64_t seed);
 /** 32x32x3, a stem, 16 residual convolutions of 64 to 512 channels with an int16 stream, RPReLU, down-sampling shortcuts. */
 struct xn_network *xn_random_resnet18(uint64_t seed);
+/** 224x224x3, the topology of ResNet-18 with binary 3x3 convolutions: a 7x7 stem of int8 and a pool, 16 residual convolutions of 64 to 512
+ *  channels round an int16 stream, int8 1x1 convolutions where it is down-sampled, 1000 classes. */
+struct xn_network *xn_random_resnet18_imagenet(uint64_t seed);
+
+/** Maps of one pixel by convolutions and fully connected layers, many of them alive at once, that no convolution reads. */
+struct xn_network *xn_random_one_pixel(uint64_t seed);
+
+/** What follows the convolution of xn_random_layer. */
+enum xn_random_finish {
+    XN_RANDOM_BITS,     /**< threshold */
+    XN_RANDOM_RESIDUAL, /**< scale, add to an int16 stream, threshold */
+    XN_RANDOM_RPRELU,   /**< the same with RPReLU before the threshold */
+};
+
+/** One convolution. */
+struct xn_random_layer {
+    uint32_t side, c, oc, kernel, stride;
+    bool depthwise, bytes; /**< bytes: uint8 x int8 */
+    enum xn_pad pad;       /**< padded by kernel / 2; NONE: not */
+    enum xn_random_finish finish;
+};
+
+/** A network round one such convolution, for kernels to be measured on. */
+struct xn_network *xn_random_layer(uint64_t seed, const struct xn_random_layer *layer);
+
 /** A network whose image takes a good part of a millisecond at least: for deadlines. */
 struct xn_network *xn_random_slow(uint64_t seed);
 

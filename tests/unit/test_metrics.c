@@ -207,8 +207,12 @@ static void test_escape(void **state)
 
 static void render_state(void *user, struct xn_metrics_text *text)
 {
-    static const struct xn_metrics_instance some[] = {
-        {.name = "cpu0", .kind = "cpu", .healthy = true, .busy_ns = 1500000000}};
+    static const struct xn_metrics_instance some[] = {{.name = "cpu0",
+                                                       .kind = "cpu",
+                                                       .device = "a \"CPU\"",
+                                                       .geometry = "2 threads, avx2",
+                                                       .healthy = true,
+                                                       .busy_ns = 1500000000}};
     static const struct xn_metrics_model models[] = {
         {.name = "net", .version = "1", .sha256_hex = "00ff", .queue_depth = 7}};
 
@@ -233,6 +237,10 @@ static void test_sources(void **state)
     xn_metrics_add_source(m, &source);
     assert_value(m, "xnord_instance_busy_seconds_total{accelerator=\"cpu0\",kind=\"cpu\"}", 1.5);
     assert_true(called);
+    assert_value(m,
+                 "xnord_instance_info{accelerator=\"cpu0\",kind=\"cpu\",device=\"a \\\"CPU\\\"\","
+                 "geometry=\"2 threads, avx2\"}",
+                 1);
     assert_value(m, "xnord_instance_healthy{accelerator=\"cpu0\",kind=\"cpu\"}", 1);
     assert_value(m, "xnord_queue_depth{model=\"net\"}", 7);
     assert_value(m, "xnord_model_info{model=\"net\",version=\"1\",sha256=\"00ff\"}", 1);

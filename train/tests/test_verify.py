@@ -72,5 +72,5 @@ def test_levels_are_those_of_the_backend() -> None:
     runs, missing = verify.cpu_levels()
     assert runs[0] == "portable" and not set(runs) & set(missing)
     source = (Path(__file__).resolve().parents[2] / "accel/cpu/level.c").read_text()
-    table = source[source.index("static const struct level levels[]"):source.index("#else")]
+    table = source[source.index("static const struct level levels[]"):source.index("#elif")]
     assert re.findall(r"&xn_cpu_kernels_(\w+)", table) == list(verify.X86_LEVELS)

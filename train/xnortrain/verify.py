@@ -23,13 +23,14 @@ from .xnorfile import Network
 
 # What accel/cpu/level.c asks of the processor, as /proc/cpuinfo names it.
 X86_LEVELS = {"portable": set(), "popcnt": {"popcnt", "sse4_2"}, "avx2": {"avx2", "bmi1", "bmi2"},
-              "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vpopcntdq"}}
+              "avx512bw": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+              "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vpopcntdq", "avx512_vnni"}}
 
 
 def cpu_levels() -> tuple[list[str], list[str]]:
     """Levels of the CPU backend that this processor runs, and those that it does not."""
     if platform.machine() != "x86_64":
-        return ["portable"], []
+        return ["portable", "neon"] if platform.machine() == "aarch64" else ["portable"], []
     line = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "flags :")
     flags = set(line.partition(":")[2].split())
     runs: list[str] = []

@@ -1,12 +1,336 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Convolutions. A tile is a few output pixels by eight output channels: the sums stay in registers, each weight is loaded once
- * for all pixels, each activation once for eight channels. There is no branch a pixel: the runner has put a border round the
- * map where the convolution pads (accel/cpu/run.c), so every tap can be read.
+ * Convolutions. A tile is a few output pixels by a block of output channels: the sums stay in registers, each weight is loaded once
+ * for all pixels, each activation once for all channels. There is no branch a pixel: maps have a border where the convolution pads, so
+ * every tap can be read.
+ *
+ * Bits x bits is plain at the levels whose popcounts are scalar, and by pairs (struct xn_cpu_bits_kernel) where a popcount is what a vector
+ * waits for. Level avx512 has generated assembly instead: kernels/gen/avx512.py.
  */
 #include "accel/cpu/kernels/lanes.h"
 #include "accel/cpu/kernels/level.h"
 
+#define OCTET 8u /* output channels of a block in C */
+
+/** Call `body`, an always-inline function, with the number of pixels as a constant. */
+#define TILE_CASE(body, most, k)                                                                                       \
+    case k:                                                                                                            \
+        body(tile, (k) <= (most) ? (k) : 1);                                                                           \
+        break;
+#define TILE_SWITCH(body, most)                                                                                        \
+    switch (tile->n) {                                                                                                 \
+        TILE_CASE(body, most, 1)                                                                                       \
+        TILE_CASE(body, most, 2)                                                                                       \
+        TILE_CASE(body, most, 3)                                                                                       \
+        TILE_CASE(body, most, 4)                                                                                       \
+        TILE_CASE(body, most, 5)                                                                                       \
+        TILE_CASE(body, most, 6)                                                                                       \
+        TILE_CASE(body, most, 7)                                                                                       \
+        TILE_CASE(body, most, 8)                                                                                       \
+    }
+
 /* ---- bits x bits ------------------------------------------------------------------------------------------------------ */
+
+#if defined(__AVX512VPOPCNTDQ__)
+
+/* kernels/avx512.c */
+
+#elif defined(__AVX512BW__)
+
+/* No popcount of vectors: 7 instructions a vector. Sums of four vectors are brought to one by full adders first, bit by bit. */
+
+#include "accel/cpu/kernels/pairs512.h"
+
+#define PAIR_TILE   4u
+#define PAIR_ROUNDS 31u /* a byte counts 8 bits a round */
+
+/** Bytes of popcounts, each of 8 bits. */
+XN_INLINE __m512i add_counts(__m512i sum, __m512i x)
+{
+    const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(x, nibble));
+    const __m512i high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
+    return _mm512_add_epi8(sum, _mm512_add_epi8(low, high));
+}
+
+/** Bytes added up in each 32-bit lane. */
+XN_INLINE __m512i fold_counts(__m512i sum)
+{
+    return _mm512_madd_epi16(_mm512_maddubs_epi16(sum, _mm512_set1_epi8(1)), _mm512_set1_epi16(1));
+}
+
+/** a + b + *c, bit by bit: *c becomes the sums, the carries are returned. */
+XN_INLINE __m512i full_add(__m512i *c, __m512i a, __m512i b)
+{
+    const __m512i carry = _mm512_ternarylogic_epi32(a, b, *c, 0xe8);
+    *c = _mm512_ternarylogic_epi32(a, b, *c, 0x96);
+    return carry;
+}
+
+/** G of one word: A == W ? a0 ^ w0 : W. */
+XN_INLINE __m512i pair_of(const uint8_t *weights, const uint8_t *word)
+{
+    const __m512i a0 = _mm512_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(word)));
+    const __m512i a = _mm512_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(word + 4)));
+    const __m512i t = _mm512_xor_si512(a0, _mm512_load_si512(weights));
+    return _mm512_ternarylogic_epi32(t, _mm512_load_si512(weights + 64), a, 0xd4);
+}
+
+/** Words at places `at` of n pixels for half a block: 16 channels. */
+XN_INLINE void pair_words(const struct xn_cpu_tile *tile, const uint8_t *weights, const uint32_t *at, uint32_t count,
+                          __m512i *total, const uint32_t n)
+{
+    __m512i ones[PAIR_TILE], twos[PAIR_TILE], fours[PAIR_TILE];
+    uint32_t k = 0;
+
+    for (uint32_t p = 0; p < n; p++)
+        ones[p] = twos[p] = fours[p] = _mm512_setzero_si512();
+    for (; k + 4 <= count; k += 4, weights += 4 * (size_t)PAIR_UNIT)
+        for (uint32_t p = 0; p < n; p++) {
+            const uint8_t *x = tile->pixels[p];
+            const __m512i a =
+                full_add(&ones[p], pair_of(weights, x + at[k]), pair_of(weights + PAIR_UNIT, x + at[k + 1]));
+            const __m512i b = full_add(&ones[p], pair_of(weights + 2 * (size_t)PAIR_UNIT, x + at[k + 2]),
+                                       pair_of(weights + 3 * (size_t)PAIR_UNIT, x + at[k + 3]));
+            fours[p] = add_counts(fours[p], full_add(&twos[p], a, b));
+        }
+    for (uint32_t p = 0; p < n; p++) {
+        __m512i rest = add_counts(_mm512_setzero_si512(), ones[p]);
+        const uint8_t *w = weights;
+        for (uint32_t i = k; i < count; i++, w += PAIR_UNIT)
+            rest = add_counts(rest, pair_of(w, (const uint8_t *)tile->pixels[p] + at[i]));
+        const __m512i pairs = fold_counts(add_counts(_mm512_setzero_si512(), twos[p]));
+        total[p] = _mm512_add_epi32(total[p], fold_counts(rest));
+        total[p] = _mm512_add_epi32(total[p], _mm512_slli_epi32(pairs, 1));
+        total[p] = _mm512_add_epi32(total[p], _mm512_slli_epi32(fold_counts(fours[p]), 2));
+    }
+}
+
+/** Places of words first..first+count-1 of the window, in bytes from its first. */
+static void place_words(const struct xn_cpu_tile *tile, size_t first, uint32_t count, uint32_t *at)
+{
+    size_t row = first / tile->run, k = first % tile->run;
+    for (uint32_t i = 0; i < count; i++) {
+        at[i] = (uint32_t)(row * tile->row_bytes + k * sizeof(uint64_t));
+        if (++k == tile->run) {
+            k = 0;
+            row++;
+        }
+    }
+}
+
+XN_INLINE void pair_tile(const struct xn_cpu_tile *tile, const uint32_t n)
+{
+    const size_t words = (size_t)tile->rows * tile->run, block_bytes = words * PAIR_UNIT;
+    __m512i total[XN_CPU_CHUNK / 16][PAIR_TILE];
+    uint32_t at[4 * PAIR_ROUNDS];
+
+    for (uint32_t h = 0; h < 2 * tile->blocks; h++)
+        for (uint32_t p = 0; p < n; p++)
+            total[h][p] = _mm512_set1_epi32(tile->init[p]);
+    for (size_t first = 0; first < words; first += XN_ARRAY_LEN(at)) {
+        const uint32_t count = (uint32_t)XN_MIN(words - first, XN_ARRAY_LEN(at));
+        place_words(tile, first, count, at);
+        for (uint32_t h = 0; h < 2 * tile->blocks; h++)
+            pair_words(tile, (const uint8_t *)tile->weights + h / 2 * block_bytes + first * PAIR_UNIT + h % 2 * 128, at,
+                       count, total[h], n);
+    }
+    for (uint32_t h = 0; h < 2 * tile->blocks; h++)
+        for (uint32_t p = 0; p < n; p++)
+            _mm512_storeu_si512(acc_of(tile, p) + 16 * h, total[h][p]);
+}
+
+static void bits(const struct xn_cpu_tile *tile)
+{
+    TILE_SWITCH(pair_tile, PAIR_TILE)
+}
+
+const struct xn_cpu_bits_kernel XN_LEVEL(bits) = {
+    .conv = {.run = bits, .tile = PAIR_TILE, .block = PAIR_BLOCK, .unit_bytes = PAIR_UNIT, .pack = pair_pack},
+    .pairs = true,
+    .encoded = true,
+    .order = pair_order};
+
+#elif defined(LANES_NEON)
+
+/* A block is 8 channels in two vectors, a unit of weights w0 of both, then w0 ^ w1 of both; words of maps are encoded. Five instructions
+ * for two vectors of +-1: two xor, select, popcount of bytes, add; plain binary convolution needs six. */
+
+#define PAIR_TILE   4u
+#define PAIR_ROUNDS 31u /* a byte counts 8 bits a round */
+
+XN_INLINE uint8x16_t pair_of(uint32x4_t a0, uint32x4_t a, uint32x4_t w0, uint32x4_t w)
+{
+    /* Where A and W differ W, else a0 ^ w0. */
+    return vcntq_u8(vreinterpretq_u8_u32(vbslq_u32(veorq_u32(a, w), w, veorq_u32(a0, w0))));
+}
+
+/** One block: sums of n pixels, [n][2] vectors of 4 channels. */
+XN_INLINE void pair_octet(const struct xn_cpu_tile *tile, const uint32_t *weights, uint32x4_t total[][2],
+                          const uint32_t n)
+{
+    uint8x16_t sum[PAIR_TILE][2];
+    uint32_t room = PAIR_ROUNDS;
+
+    for (uint32_t p = 0; p < n; p++) {
+        total[p][0] = total[p][1] = vdupq_n_u32((uint32_t)tile->init[p]);
+        sum[p][0] = sum[p][1] = vdupq_n_u8(0);
+    }
+    for (uint32_t row = 0; row < tile->rows; row++)
+        for (uint32_t k = 0; k < tile->run; k++, weights += 16) {
+            const size_t at = row * tile->row_bytes + k * sizeof(uint64_t);
+            const uint32x4_t w0[2] = {vld1q_u32(weights), vld1q_u32(weights + 4)};
+            const uint32x4_t w[2] = {vld1q_u32(weights + 8), vld1q_u32(weights + 12)};
+            for (uint32_t p = 0; p < n; p++) {
+                const uint32_t *word = (const uint32_t *)(const void *)((const uint8_t *)tile->pixels[p] + at);
+                const uint32x4_t a0 = vld1q_dup_u32(word), a = vld1q_dup_u32(word + 1);
+                for (uint32_t i = 0; i < 2; i++)
+                    sum[p][i] = vaddq_u8(sum[p][i], pair_of(a0, a, w0[i], w[i]));
+            }
+            if (--room > 0)
+                continue;
+            room = PAIR_ROUNDS;
+            for (uint32_t p = 0; p < n; p++)
+                for (uint32_t i = 0; i < 2; i++) {
+                    total[p][i] = vpadalq_u16(total[p][i], vpaddlq_u8(sum[p][i]));
+                    sum[p][i] = vdupq_n_u8(0);
+                }
+        }
+    for (uint32_t p = 0; p < n; p++)
+        for (uint32_t i = 0; i < 2; i++)
+            total[p][i] = vpadalq_u16(total[p][i], vpaddlq_u8(sum[p][i]));
+}
+
+XN_INLINE void pair_tile(const struct xn_cpu_tile *tile, const uint32_t n)
+{
+    const size_t block_words = (size_t)tile->rows * tile->run * 16;
+    const uint32_t *weights = tile->weights;
+
+    for (uint32_t b = 0; b < tile->blocks; b++, weights += block_words) {
+        uint32x4_t total[PAIR_TILE][2];
+        pair_octet(tile, weights, total, n);
+        for (uint32_t p = 0; p < n; p++)
+            for (uint32_t i = 0; i < 2; i++)
+                vst1q_s32(acc_of(tile, p) + b * OCTET + 4 * i, vreinterpretq_s32_u32(total[p][i]));
+    }
+}
+
+static void bits(const struct xn_cpu_tile *tile)
+{
+    TILE_SWITCH(pair_tile, PAIR_TILE)
+}
+
+static void bits_pack(void *unit, uint32_t lane, uint64_t raw)
+{
+    const uint64_t word = xn_bits_encode(raw);
+    uint32_t *w = (uint32_t *)unit + lane;
+    w[0] = (uint32_t)word;
+    w[OCTET] = (uint32_t)(word >> 32);
+}
+
+const struct xn_cpu_bits_kernel XN_LEVEL(bits) = {
+    .conv = {.run = bits, .tile = PAIR_TILE, .block = OCTET, .unit_bytes = 64, .pack = bits_pack},
+    .pairs = true,
+    .encoded = true};
+
+#elif defined(__AVX2__)
+
+/** Bytes of popcounts, one of each of 8 channels' 32 bits. */
+XN_INLINE __m256i add_counts(__m256i sum, __m256i x)
+{
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
+                                           2, 3, 2, 3, 3, 4);
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(x, nibble));
+    const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble));
+    return _mm256_add_epi8(sum, _mm256_add_epi8(low, high));
+}
+
+/** Bytes added up in each 32-bit lane. */
+XN_INLINE __m256i fold_counts(__m256i sum)
+{
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(sum, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+}
+
+/** Four bytes of memory to all lanes, in one load. */
+XN_INLINE __m256i broadcast(const void *from)
+{
+    return _mm256_broadcastd_epi32(_mm_loadu_si32(from));
+}
+
+#define PAIR_ROUNDS 31u /* a byte counts 8 bits a round */
+#define PAIR_TILE   4u
+
+/** One unit of weights is w1, w0 and W = w0 ^ w1 of 8 channels; G = ((a1 ^ w0) & (a0 ^ w1)) ^ W. */
+XN_INLINE void pair_octet(const struct xn_cpu_tile *tile, const uint8_t *weights, __m256i *total, const uint32_t n)
+{
+    __m256i sum[PAIR_TILE];
+    uint32_t room = PAIR_ROUNDS;
+
+    for (uint32_t p = 0; p < n; p++) {
+        total[p] = _mm256_set1_epi32(tile->init[p]);
+        sum[p] = _mm256_setzero_si256();
+    }
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const size_t start = row * tile->row_bytes;
+        for (uint32_t done = 0; done < tile->run;) {
+            const uint32_t words = XN_MIN(tile->run - done, room);
+            for (size_t at = start + 8 * (size_t)done; at < start + 8 * ((size_t)done + words);
+                 at += 8, weights += 96) {
+                const __m256i w1 = _mm256_load_si256((const __m256i *)(const void *)weights);
+                const __m256i w0 = _mm256_load_si256((const __m256i *)(const void *)(weights + 32));
+                const __m256i w = _mm256_load_si256((const __m256i *)(const void *)(weights + 64));
+                for (uint32_t p = 0; p < n; p++) {
+                    const uint8_t *a = (const uint8_t *)tile->pixels[p] + at;
+                    const __m256i x = _mm256_xor_si256(w1, broadcast(a));
+                    const __m256i y = _mm256_xor_si256(w0, broadcast(a + 4));
+                    sum[p] = add_counts(sum[p], _mm256_xor_si256(_mm256_and_si256(x, y), w));
+                }
+            }
+            done += words;
+            if ((room -= words) == 0) {
+                for (uint32_t p = 0; p < n; p++) {
+                    total[p] = _mm256_add_epi32(total[p], fold_counts(sum[p]));
+                    sum[p] = _mm256_setzero_si256();
+                }
+                room = PAIR_ROUNDS;
+            }
+        }
+    }
+    for (uint32_t p = 0; p < n; p++)
+        total[p] = _mm256_add_epi32(total[p], fold_counts(sum[p]));
+}
+
+XN_INLINE void pair_tile(const struct xn_cpu_tile *tile, const uint32_t n)
+{
+    const size_t block_bytes = (size_t)tile->rows * tile->run * 96;
+    const uint8_t *weights = tile->weights;
+
+    for (uint32_t b = 0; b < tile->blocks; b++, weights += block_bytes) {
+        __m256i total[PAIR_TILE];
+        pair_octet(tile, weights, total, n);
+        for (uint32_t p = 0; p < n; p++)
+            _mm256_storeu_si256((__m256i *)(void *)(acc_of(tile, p) + b * OCTET), total[p]);
+    }
+}
+
+static void bits(const struct xn_cpu_tile *tile)
+{
+    TILE_SWITCH(pair_tile, PAIR_TILE)
+}
+
+static void bits_pack(void *unit, uint32_t lane, uint64_t raw)
+{
+    uint32_t *w = (uint32_t *)unit + lane;
+    w[0] = (uint32_t)(raw >> 32);
+    w[OCTET] = (uint32_t)raw;
+    w[2 * OCTET] = (uint32_t)raw ^ (uint32_t)(raw >> 32);
+}
+
+const struct xn_cpu_bits_kernel XN_LEVEL(bits) = {
+    .conv = {.run = bits, .tile = PAIR_TILE, .block = OCTET, .unit_bytes = 96, .pack = bits_pack}, .pairs = true};
+
+#else
 
 /** Sums of one octet of channels over `n` pixels. Counts go to bytes first where LANES_FLUSH says so. */
 XN_INLINE void bits_octet(const struct xn_cpu_tile *tile, const uint64_t *weights, lanes total[][LANES_VECTORS],
@@ -21,7 +345,7 @@ XN_INLINE void bits_octet(const struct xn_cpu_tile *tile, const uint64_t *weight
             x[p] = (const uint64_t *)(const void *)((const uint8_t *)tile->pixels[p] + row * tile->row_bytes);
         for (uint32_t done = 0; done < tile->run;) {
             uint32_t words = XN_MIN(tile->run - done, room);
-            for (size_t k = done; k < done + words; k++, weights += XN_CPU_OCTET)
+            for (size_t k = done; k < done + words; k++, weights += OCTET)
                 for (uint32_t p = 0; p < n; p++) {
                     lanes a = lanes_splat(x[p][k]);
                     for (uint32_t v = 0; v < LANES_VECTORS; v++)
@@ -45,51 +369,60 @@ XN_INLINE void bits_octet(const struct xn_cpu_tile *tile, const uint64_t *weight
 
 XN_INLINE void bits_tile(const struct xn_cpu_tile *tile, const uint32_t n)
 {
-    const size_t block_words = (size_t)tile->rows * tile->run * XN_CPU_OCTET;
+    const size_t block_words = (size_t)tile->rows * tile->run * OCTET;
     const uint64_t *weights = tile->weights;
 
     for (uint32_t b = 0; b < tile->blocks; b++, weights += block_words) {
         lanes total[LANES_TILE][LANES_VECTORS] = {0};
         bits_octet(tile, weights, total, n);
         for (uint32_t p = 0; p < n; p++) {
-            uint64_t counts[XN_CPU_OCTET];
-            int32_t *acc = tile->acc + p * tile->acc_pitch + b * XN_CPU_OCTET;
+            uint64_t counts[OCTET];
+            int32_t *acc = acc_of(tile, p) + b * OCTET;
             memcpy(counts, total[p], sizeof(counts));
-            for (uint32_t i = 0; i < XN_CPU_OCTET; i++)
+            for (uint32_t i = 0; i < OCTET; i++)
                 acc[i] = (int32_t)counts[i];
         }
     }
 }
 
-void XN_LEVEL(bits_one)(const struct xn_cpu_tile *tile)
+static void bits(const struct xn_cpu_tile *tile)
 {
-    bits_tile(tile, 1);
+    TILE_SWITCH(bits_tile, LANES_TILE)
 }
 
-void XN_LEVEL(bits_many)(const struct xn_cpu_tile *tile)
+static void bits_pack(void *unit, uint32_t lane, uint64_t raw)
 {
-    bits_tile(tile, LANES_TILE);
+    ((uint64_t *)unit)[lane] = raw;
 }
 
-void XN_LEVEL(ceiling)(const uint64_t words[XN_CPU_CEILING_WORDS * 8], uint32_t rounds, uint64_t sums[8])
+const struct xn_cpu_bits_kernel XN_LEVEL(bits) = {
+    .conv = {.run = bits, .tile = LANES_TILE, .block = OCTET, .unit_bytes = 8 * OCTET, .pack = bits_pack}};
+
+#endif
+
+#if !defined(__AVX512VPOPCNTDQ__) /* kernels/avx512.c */
+double XN_LEVEL(ceiling)(uint64_t rounds)
 {
+    XN_ALIGNED(64) static uint64_t words[XN_CPU_CEILING_WORDS * OCTET] = {UINT64_C(0x0123456789abcdef)};
     lanes total[LANES_VECTORS] = {0};
-    for (uint32_t r = 0; r < rounds; r++) {
+    for (uint64_t r = 0; r < rounds; r++) {
         lanes sum[LANES_TILE][LANES_VECTORS] = {0};
         for (uint32_t k = 0; k < XN_CPU_CEILING_WORDS; k++)
             for (uint32_t p = 0; p < LANES_TILE; p++) {
-                lanes a = lanes_splat(words[k * 8 + p]);
+                lanes a = lanes_splat(words[k * OCTET + p]);
                 for (uint32_t v = 0; v < LANES_VECTORS; v++)
-                    sum[p][v] = lanes_count(sum[p][v], a ^ lanes_load(words + k * 8 + v * (8 / LANES_VECTORS)));
+                    sum[p][v] = lanes_count(sum[p][v], a ^ lanes_load(words + k * OCTET + v * (8 / LANES_VECTORS)));
             }
         for (uint32_t p = 0; p < LANES_TILE; p++)
             for (uint32_t v = 0; v < LANES_VECTORS; v++)
                 total[v] += lanes_fold(sum[p][v]);
         __asm__ volatile("" ::: "memory"); /* the next round loads and counts again */
     }
-    memcpy(sums, total, sizeof(total));
+    __asm__ volatile("" : : "r"(total) : "memory");
+    return 64.0 * OCTET * XN_CPU_CEILING_WORDS * LANES_TILE * (double)rounds;
 }
 _Static_assert(XN_CPU_CEILING_WORDS <= LANES_FLUSH, "the ceiling folds once a round");
+#endif
 
 /* ---- int16 x int16 ---------------------------------------------------------------------------------------------------- */
 
@@ -101,84 +434,26 @@ XN_INLINE void i16_tile(const struct xn_cpu_tile *tile, const uint32_t n)
         octet sum[OCTET_TILE];
         memset(sum, 0, sizeof(sum));
         for (uint32_t row = 0; row < tile->rows; row++)
-            for (size_t k = 0; k < tile->run; k++, weights += 2 * XN_CPU_OCTET)
+            for (size_t k = 0; k < tile->run; k++, weights += 2 * OCTET)
                 for (uint32_t p = 0; p < n; p++) {
                     int32_t pair;
                     memcpy(&pair, (const uint8_t *)tile->pixels[p] + row * tile->row_bytes + 4 * k, 4);
                     sum[p] = octet_madd(sum[p], pair, weights);
                 }
         for (uint32_t p = 0; p < n; p++)
-            memcpy(tile->acc + p * tile->acc_pitch + b * XN_CPU_OCTET, &sum[p], sizeof(octet));
+            memcpy(acc_of(tile, p) + b * OCTET, &sum[p], sizeof(octet));
     }
 }
 
-void XN_LEVEL(i16_one)(const struct xn_cpu_tile *tile)
+static void i16(const struct xn_cpu_tile *tile)
 {
-    i16_tile(tile, 1);
+    TILE_SWITCH(i16_tile, OCTET_TILE)
 }
 
-void XN_LEVEL(i16_many)(const struct xn_cpu_tile *tile)
+static void i16_pack(void *unit, uint32_t lane, uint64_t raw)
 {
-    i16_tile(tile, OCTET_TILE);
+    ((uint32_t *)unit)[lane] = (uint32_t)raw;
 }
 
-/* ---- depthwise -------------------------------------------------------------------------------------------------------- */
-
-/** Each byte of the result: bit j of the byte `bits`, as 0 or 1, in byte j. */
-XN_INLINE uint64_t spread_byte(uint64_t bits)
-{
-    uint64_t t = (bits * UINT64_C(0x0101010101010101)) & UINT64_C(0x8040201008040201);
-    return ((t + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7) & UINT64_C(0x0101010101010101);
-}
-
-/** 64 channels at a time: their counters stand upright in six words, plane i holding bit i of each, and a tap is added by
- *  half adders. Six planes hold the 49 taps of the largest kernel. */
-XN_INLINE void depthwise_bits_word(const struct xn_cpu_tile *tile, const uint8_t *pixel, uint32_t word, int32_t *acc)
-{
-    const uint64_t *weights = (const uint64_t *)tile->weights + word;
-    uint64_t plane[6] = {0};
-
-    for (uint32_t row = 0; row < tile->rows; row++) {
-        const uint64_t *x = (const uint64_t *)(const void *)(pixel + row * tile->row_bytes) + word;
-        for (uint32_t k = 0; k < tile->run; k++, x += tile->blocks, weights += tile->blocks) {
-            uint64_t carry = *x ^ *weights;
-            for (uint32_t i = 0; i < 6; i++) {
-                uint64_t both = plane[i] & carry;
-                plane[i] ^= carry;
-                carry = both;
-            }
-        }
-    }
-    for (uint32_t byte = 0; byte < 8; byte++) {
-        uint64_t counts = 0;
-        for (uint32_t i = 0; i < 6; i++)
-            counts |= spread_byte(plane[i] >> (8 * byte) & 0xff) << i;
-        for (uint32_t i = 0; i < 8; i++)
-            acc[8 * byte + i] = (int32_t)(counts >> (8 * i) & 0xff);
-    }
-}
-
-void XN_LEVEL(depthwise_bits)(const struct xn_cpu_tile *tile)
-{
-    for (uint32_t p = 0; p < tile->n; p++)
-        for (uint32_t word = 0; word < tile->blocks; word++)
-            depthwise_bits_word(tile, tile->pixels[p], word, tile->acc + p * tile->acc_pitch + 64 * word);
-}
-
-void XN_LEVEL(depthwise_i16)(const struct xn_cpu_tile *tile)
-{
-    const uint32_t c = tile->blocks;
-
-    for (uint32_t p = 0; p < tile->n; p++) {
-        const int16_t *restrict weights = tile->weights;
-        int32_t *restrict acc = tile->acc + p * tile->acc_pitch;
-        memset(acc, 0, c * sizeof(*acc));
-        for (uint32_t row = 0; row < tile->rows; row++) {
-            const int16_t *restrict x =
-                (const int16_t *)(const void *)((const uint8_t *)tile->pixels[p] + row * tile->row_bytes);
-            for (uint32_t k = 0; k < tile->run; k++, x += c, weights += c)
-                for (uint32_t i = 0; i < c; i++)
-                    acc[i] += x[i] * weights[i];
-        }
-    }
-}
+const struct xn_cpu_conv_kernel XN_LEVEL(i16) = {
+    .run = i16, .tile = OCTET_TILE, .block = OCTET, .unit_bytes = 4 * OCTET, .pack = i16_pack};

@@ -36,31 +36,59 @@ XN_INLINE int32_t clamp(int32_t x, int32_t min, int32_t max)
                 (dst)[i_] = (type)(v)[i_];                                                                             \
     } while (0)
 
-/** Chunk at channel `c0` of row `row`, n channels. */
-static void load(int32_t *restrict v, const struct xn_cpu_rows *rows, uint32_t row, uint32_t c0, uint32_t n)
+/** Counts of a chunk, channels in order. */
+static void load_counts(int32_t *restrict v, const int32_t *restrict counts, uint32_t n)
+{
+#if defined(__AVX512BW__)
+    /* The order of kernels/pairs512.h: quarters of 4 channels alternate between the two vectors of a block. */
+    for (uint32_t half = 0; half < CHUNK; half += 32)
+        for (uint32_t j = 0; j < 32; j++)
+            v[half + j] = half + j < n ? counts[half + j % 8 / 4 * 16 + j / 8 * 4 + j % 4] : 0;
+#else
+    WIDEN_CHUNK(v, counts, n);
+#endif
+}
+
+static void load_sums(int32_t *restrict v, const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows,
+                      uint32_t row)
 {
     const uint8_t *data = (const uint8_t *)rows->data + row * rows->pitch_bytes;
+    const int32_t *restrict counts = (const int32_t *)(const void *)data;
+    const int32_t *restrict bias = rows->bias + rows->class_row[row] * chain->row_pitch + rows->c0;
 
-    if (rows->popcounts) {
-        const int32_t *restrict counts = (const int32_t *)(const void *)data + c0;
-        const int32_t *restrict bias = rows->bias[row] + c0;
-        WIDEN_CHUNK(v, counts, n);
+    if (rows->kind == XN_CPU_ROWS_PAIRS) {
+        load_counts(v, counts, rows->c);
+        for (uint32_t i = 0; i < CHUNK; i++)
+            v[i] = bias[i] - 4 * v[i];
+    } else {
+        WIDEN_CHUNK(v, counts, rows->c);
         for (uint32_t i = 0; i < CHUNK; i++)
             v[i] = bias[i] - 2 * v[i];
+    }
+}
+
+/** Row `row` as numbers. */
+static void load(int32_t *restrict v, const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows, uint32_t row)
+{
+    const uint8_t *data = (const uint8_t *)rows->data + row * rows->pitch_bytes;
+    const uint32_t n = rows->c;
+
+    if (rows->kind != XN_CPU_ROWS_NUMBERS) {
+        load_sums(v, chain, rows, row);
         return;
     }
     switch (rows->dtype) {
     case XN_DTYPE_U8:
-        WIDEN_CHUNK(v, data + c0, n);
+        WIDEN_CHUNK(v, data, n);
         break;
     case XN_DTYPE_I8:
-        WIDEN_CHUNK(v, (const int8_t *)data + c0, n);
+        WIDEN_CHUNK(v, (const int8_t *)data, n);
         break;
     case XN_DTYPE_I16:
-        WIDEN_CHUNK(v, (const int16_t *)(const void *)data + c0, n);
+        WIDEN_CHUNK(v, (const int16_t *)(const void *)data, n);
         break;
     default:
-        WIDEN_CHUNK(v, (const int32_t *)(const void *)data + c0, n);
+        WIDEN_CHUNK(v, (const int32_t *)(const void *)data, n);
         break;
     }
 }
@@ -145,11 +173,11 @@ static uint64_t threshold(const int32_t *restrict v, const struct xn_cpu_stage *
     return pack_flags(flags) & xn_bits_mask(n);
 }
 
-/** One chunk through all stages. `at`: index of its first element in [pixel][c]. */
-static void run_chunk(int32_t *restrict v, const struct xn_cpu_chain *chain, uint8_t *arena, uint32_t pixel,
-                      uint32_t c0, uint32_t n)
+/** One chunk through all stages. `at`: index of its first element in [pixel][c]; y, x: the pixel. */
+static void run_chunk(int32_t *restrict v, const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows,
+                      uint8_t *arena, size_t at, uint32_t y, uint32_t x)
 {
-    const size_t at = (size_t)pixel * chain->c + c0;
+    const uint32_t c0 = rows->c0, n = rows->c;
     static const int32_t zeros[CHUNK];
     XN_ALIGNED(64) int32_t buffer[CHUNK];
 
@@ -177,11 +205,9 @@ static void run_chunk(int32_t *restrict v, const struct xn_cpu_chain *chain, uin
         case XN_CPU_STAGE_STORE:
             store(arena + stage->out_offset, stage->dtype, v, at, n);
             break;
-        case XN_CPU_STAGE_BITS: {
-            uint64_t *words = (uint64_t *)(void *)(arena + stage->out_offset);
-            words[(size_t)pixel * xn_div_up(chain->c, 64) + c0 / 64] = threshold(v, stage, c0, n);
+        case XN_CPU_STAGE_BITS:
+            write_word(&stage->bits, arena, (size_t)y * stage->bits.pitch + x, c0 / CHUNK, threshold(v, stage, c0, n));
             break;
-        }
         }
     }
 }
@@ -189,11 +215,14 @@ static void run_chunk(int32_t *restrict v, const struct xn_cpu_chain *chain, uin
 void XN_LEVEL(epilogue)(const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows, uint8_t *arena)
 {
     XN_ALIGNED(64) int32_t v[CHUNK];
+    uint32_t y = rows->y, x = rows->x;
 
-    for (uint32_t row = 0; row < rows->n; row++)
-        for (uint32_t c0 = 0; c0 < chain->c; c0 += CHUNK) {
-            uint32_t n = XN_MIN(chain->c - c0, CHUNK);
-            load(v, rows, row, c0, n);
-            run_chunk(v, chain, arena, rows->first + row, c0, n);
+    for (uint32_t row = 0; row < rows->n; row++) {
+        load(v, chain, rows, row);
+        run_chunk(v, chain, rows, arena, (size_t)(rows->first + row) * chain->c + rows->c0, y, x);
+        if (++x == rows->w) {
+            x = 0;
+            y++;
         }
+    }
 }

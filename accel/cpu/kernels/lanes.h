@@ -29,14 +29,39 @@
 
 #define XN_INLINE static inline __attribute__((always_inline))
 
+/** Words of bits in maps are encoded at this level. */
+#if defined(__AVX512BW__) || defined(LANES_NEON)
+#define LANES_ENCODED true
+#else
+#define LANES_ENCODED false
+#endif
+
+/** A word of a map as plain bits, and back. */
+XN_INLINE uint64_t map_word(uint64_t word)
+{
+    return LANES_ENCODED ? xn_bits_encode(word) : word;
+}
+
+/** Popcount of low ^ high of a word of a map. */
+XN_INLINE uint32_t map_pair_count(uint64_t word)
+{
+    return (uint32_t)__builtin_popcount((uint32_t)(word >> 32) ^ (LANES_ENCODED ? 0 : (uint32_t)word));
+}
+
+/** Popcount of low ^ high of a plain word. */
+XN_INLINE uint32_t pair_count(uint64_t word)
+{
+    return (uint32_t)__builtin_popcount((uint32_t)word ^ (uint32_t)(word >> 32));
+}
+
 /* ---- popcounts: `lanes` is a vector of 64-bit lanes, LANES_VECTORS of them an octet ------------------------------------- */
 
-#if defined(__AVX512VPOPCNTDQ__)
+#if defined(__AVX512BW__)
 
 typedef __m512i lanes;
 #define LANES_VECTORS 1
 #define LANES_TILE    8
-#define LANES_FLUSH   UINT32_MAX
+#define LANES_FLUSH   31u
 
 XN_INLINE lanes lanes_splat(uint64_t x)
 {
@@ -44,11 +69,15 @@ XN_INLINE lanes lanes_splat(uint64_t x)
 }
 XN_INLINE lanes lanes_count(lanes sum, lanes x)
 {
-    return _mm512_add_epi64(sum, _mm512_popcnt_epi64(x));
+    const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(x, nibble));
+    __m512i high = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
+    return _mm512_add_epi8(sum, _mm512_add_epi8(low, high));
 }
 XN_INLINE lanes lanes_fold(lanes sum)
 {
-    return sum;
+    return _mm512_sad_epu8(sum, _mm512_setzero_si512());
 }
 
 #elif defined(__AVX2__)
@@ -96,7 +125,7 @@ XN_INLINE lanes lanes_fold(lanes sum)
     return sum;
 }
 
-#elif defined(__aarch64__)
+#elif defined(LANES_NEON)
 
 typedef uint64_t lanes __attribute__((vector_size(16)));
 #define LANES_VECTORS 4
@@ -220,6 +249,49 @@ XN_INLINE uint64_t pack_flags(const uint8_t flags[64])
     }
     return bits;
 #endif
+}
+
+/** Write word `word` of pixel `pixel` of a map of bits, its plain bits given, and count it. Words of a pixel are written in order. */
+XN_INLINE void write_word(const struct xn_cpu_bits_map *map, uint8_t *arena, size_t pixel, uint32_t word,
+                          uint64_t plain)
+{
+    uint64_t *words = (uint64_t *)(void *)(arena + map->offset) + pixel * map->words;
+    words[word] = map_word(plain);
+    if (map->counts) {
+        int32_t *count = (int32_t *)(void *)(arena + map->counts_offset) + pixel;
+        *count = (word ? *count : 0) + (int32_t)pair_count(plain);
+    }
+}
+
+/** Keeps `x` a scalar: a loop over what was just written piece by piece must not become vectors, whose loads would wait for the pieces to
+ *  reach the cache. */
+#define SCALAR(x) __asm__("" : "+r"(x))
+
+/** The same for word `word` of all pixels of a tile. */
+XN_INLINE void write_words(const struct xn_cpu_bits_map *map, uint8_t *arena, const struct xn_cpu_rows *rows,
+                           uint32_t word, const uint64_t plain[XN_CPU_TILE_MAX])
+{
+    size_t row = (size_t)rows->y * map->pitch;
+    uint32_t x = rows->x;
+
+    for (uint32_t p = 0; p < rows->n; x = 0, row += map->pitch) {
+        const uint32_t end = XN_MIN(rows->n, p + rows->w - x);
+        uint64_t *words = (uint64_t *)(void *)(arena + map->offset) + (row + x) * map->words + word;
+        int32_t *counts = (int32_t *)(void *)(arena + map->counts_offset) + row + x;
+        for (; p < end; p++, words += map->words, counts++) {
+            uint64_t bits = plain[p];
+            SCALAR(bits);
+            *words = map_word(bits);
+            if (map->counts)
+                *counts = (word ? *counts : 0) + (int32_t)pair_count(bits);
+        }
+    }
+}
+
+/** Sums of pixel `p` of a tile. */
+XN_INLINE int32_t *acc_of(const struct xn_cpu_tile *tile, uint32_t p)
+{
+    return (int32_t *)(void *)((uint8_t *)tile->acc + p * tile->acc_bytes);
 }
 
 #endif

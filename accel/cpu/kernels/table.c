@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The table of one level. A routine in assembly replaces its entry here, under the level's own #if. */
+ * The table of one level. */
 #include "accel/cpu/kernels/level.h"
 
 #define STRING_(x) #x
@@ -7,16 +7,30 @@
 
 const struct xn_cpu_kernels XN_LEVEL(kernels) = {
     .level = STRING(XN_CPU_LEVEL),
+    .bits = &XN_LEVEL(bits),
     .conv =
         {
-            [XN_CPU_CONV_BITS] = {LANES_TILE, XN_LEVEL(bits_one), XN_LEVEL(bits_many)},
-            [XN_CPU_CONV_I16] = {OCTET_TILE, XN_LEVEL(i16_one), XN_LEVEL(i16_many)},
-            [XN_CPU_CONV_DW_BITS] = {XN_CPU_TILE_MAX, XN_LEVEL(depthwise_bits), XN_LEVEL(depthwise_bits)},
-            [XN_CPU_CONV_DW_I16] = {XN_CPU_TILE_MAX, XN_LEVEL(depthwise_i16), XN_LEVEL(depthwise_i16)},
+            [XN_CPU_CONV_BITS] = &XN_LEVEL(bits).conv,
+#if defined(__AVX512VNNI__)
+            [XN_CPU_CONV_BYTES] = &XN_LEVEL(bytes),
+#endif
+            [XN_CPU_CONV_I16] = &XN_LEVEL(i16),
+            [XN_CPU_CONV_DW_BITS] = &XN_LEVEL(depthwise_bits),
+            [XN_CPU_CONV_DW_I16] = &XN_LEVEL(depthwise_i16),
         },
+    .depthwise_sliced = XN_LEVEL(depthwise_sliced),
     .epilogue = XN_LEVEL(epilogue),
+#if defined(__AVX512BW__)
+    .narrow = XN_LEVEL(narrow),
+#endif
+#if defined(__AVX512VPOPCNTDQ__)
+    .fuse = XN_LEVEL(fuse),
+#endif
     .widen = XN_LEVEL(widen),
     .widen_bits = XN_LEVEL(widen_bits),
+    .offset = XN_LEVEL(offset),
+    .count_pairs = XN_LEVEL(count_pairs),
+    .start_pairs = XN_LEVEL(start_pairs),
     .max_pool = XN_LEVEL(max_pool),
     .average_pool = XN_LEVEL(average_pool),
     .ceiling = XN_LEVEL(ceiling),

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Depthwise convolutions: each channel by itself, so that what is parallel is channels and pixels. Bits are counted bit by bit: counters of
+ * 64 channels stand upright in a few words, plane i holding bit i of each.
+ *
+ * Two ways. With sums (depthwise_bits): planes become int32 for any chain. Sliced (depthwise_sliced), for a chain that is one threshold: words
+ * of pixels that lie one after another go eight at a time, counted by adders, and are compared with the limit bit by bit; they never
+ * become numbers.
+ */
+#include "accel/cpu/kernels/lanes.h"
+#include "accel/cpu/kernels/level.h"
+
+/* ---- sums ------------------------------------------------------------------------------------------------------------- */
+
+/** Each byte of the result: bit j of the byte `bits`, as 0 or 1, in byte j. */
+XN_INLINE uint64_t spread_byte(uint64_t bits)
+{
+    uint64_t t = (bits * UINT64_C(0x0101010101010101)) & UINT64_C(0x8040201008040201);
+    return ((t + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7) & UINT64_C(0x0101010101010101);
+}
+
+/** 64 channels at a time: their counters stand upright in six words, plane i holding bit i of each, and a tap is added by
+ *  half adders. Six planes hold the 49 taps of the largest kernel. */
+static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
+{
+    const uint64_t *weights = tile->weights;
+    int32_t *acc = acc_of(tile, p);
+    uint64_t plane[6] = {0};
+
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const uint8_t *x = (const uint8_t *)tile->pixels[p] + row * tile->row_bytes;
+        for (uint32_t k = 0; k < tile->run; k++, x += tile->tap_bytes) {
+            uint64_t carry;
+            memcpy(&carry, x, sizeof(carry));
+            carry = map_word(carry) ^ *weights++;
+            for (uint32_t i = 0; i < 6; i++) {
+                uint64_t both = plane[i] & carry;
+                plane[i] ^= carry;
+                carry = both;
+            }
+        }
+    }
+    for (uint32_t byte = 0; byte < 8; byte++) {
+        uint64_t counts = 0;
+        for (uint32_t i = 0; i < 6; i++)
+            counts |= spread_byte(plane[i] >> (8 * byte) & 0xff) << i;
+        for (uint32_t i = 0; i < 8; i++)
+            acc[8 * byte + i] = (int32_t)(counts >> (8 * i) & 0xff);
+    }
+}
+
+static void depthwise_bits(const struct xn_cpu_tile *tile)
+{
+    for (uint32_t p = 0; p < tile->n; p++)
+        depthwise_pixel(tile, p);
+}
+
+const struct xn_cpu_conv_kernel XN_LEVEL(depthwise_bits) = {.run = depthwise_bits, .tile = XN_CPU_TILE_MAX};
+
+static void depthwise_i16(const struct xn_cpu_tile *tile)
+{
+    for (uint32_t p = 0; p < tile->n; p++) {
+        const int16_t *restrict weights = tile->weights;
+        int32_t sum[XN_CPU_CHUNK] = {0};
+        for (uint32_t row = 0; row < tile->rows; row++) {
+            const uint8_t *tap = (const uint8_t *)tile->pixels[p] + row * tile->row_bytes;
+            for (uint32_t k = 0; k < tile->run; k++, tap += tile->tap_bytes, weights += XN_CPU_CHUNK) {
+                const int16_t *restrict x = (const int16_t *)(const void *)tap;
+                for (uint32_t i = 0; i < XN_CPU_CHUNK; i++)
+                    sum[i] += x[i] * weights[i];
+            }
+        }
+        memcpy(acc_of(tile, p), sum, sizeof(sum));
+    }
+}
+
+const struct xn_cpu_conv_kernel XN_LEVEL(depthwise_i16) = {.run = depthwise_i16, .tile = XN_CPU_TILE_MAX};
+
+/* ---- sliced ----------------------------------------------------------------------------------------------------------- */
+
+#define WORDS  XN_CPU_SLICE_WORDS
+#define PLANES XN_CPU_SLICE_PLANES
+typedef uint64_t slice __attribute__((vector_size(8 * WORDS)));
+
+/** a + b + c, bit by bit. */
+XN_INLINE void full_add(const slice *a, const slice *b, const slice *c, slice *sum, slice *carry)
+{
+#if defined(__AVX512F__)
+    const __m512i x = (__m512i)*a, y = (__m512i)*b, z = (__m512i)*c;
+    *sum = (slice)_mm512_ternarylogic_epi64(x, y, z, 0x96);
+    *carry = (slice)_mm512_ternarylogic_epi64(x, y, z, 0xe8);
+#else
+    const slice either = *a ^ *b;
+    *carry = (*a & *b) | (either & *c);
+    *sum = either ^ *c;
+#endif
+}
+
+/** Eight words of tap `tap` xor weights. */
+XN_INLINE void load_tap(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, uint32_t tap,
+                        const uint32_t run, slice *x)
+{
+    slice w;
+    memcpy(x, in + tap / run * s->row_words + tap % run * s->words, sizeof(*x));
+    memcpy(&w, weights + tap * WORDS, sizeof(w));
+    *x ^= LANES_ENCODED ? *x << 32 ^ w : w;
+}
+
+/** Nine taps: four planes, by three rows of three. */
+XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
+{
+    slice x[3], sum[3], carry[3], twos, from_ones, fours;
+
+    for (uint32_t row = 0; row < 3; row++) {
+        for (uint32_t k = 0; k < 3; k++)
+            load_tap(s, in, weights, 3 * row + k, 3, &x[k]);
+        full_add(&x[0], &x[1], &x[2], &sum[row], &carry[row]);
+    }
+    full_add(&sum[0], &sum[1], &sum[2], &plane[0], &from_ones);
+    full_add(&carry[0], &carry[1], &carry[2], &twos, &fours);
+    plane[1] = twos ^ from_ones;
+    plane[2] = fours ^ (twos & from_ones);
+    plane[3] = fours & twos & from_ones;
+}
+
+/** Any window, tap by tap. */
+XN_INLINE void count_any(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
+{
+    for (uint32_t tap = 0; tap < s->rows * s->run; tap++) {
+        slice carry;
+        load_tap(s, in, weights, tap, s->run, &carry);
+        for (uint32_t i = 0; i < PLANES; i++) {
+            const slice both = plane[i] & carry;
+            plane[i] ^= carry;
+            carry = both;
+        }
+    }
+}
+
+/** Bits where count <= limit. */
+XN_INLINE void compare(const slice *plane, const uint64_t *limits, const uint32_t planes, slice *bits)
+{
+    slice at_most, limit;
+    memcpy(&at_most, limits + PLANES * WORDS, sizeof(at_most)); /* where the limit is not below 0 */
+    for (uint32_t i = 0; i < planes; i++) {
+        memcpy(&limit, limits + i * WORDS, sizeof(limit));
+        const slice differ = plane[i] ^ limit;
+        at_most = (at_most & ~differ) | (limit & differ);
+    }
+    *bits = at_most;
+}
+
+XN_INLINE void run_slices(const struct xn_cpu_slices *s, const bool is_3x3)
+{
+    const size_t pattern = (size_t)s->rows * s->run * WORDS;
+    uint32_t block = 0; /* which words of a pixel: the pattern of weights and limits returns every s->words blocks */
+
+    for (uint32_t i = 0; i < s->n; i += WORDS) {
+        slice plane[PLANES] = {0}, bits;
+        if (is_3x3)
+            count_3x3(s, s->in + i, s->weights + block * pattern, plane);
+        else
+            count_any(s, s->in + i, s->weights + block * pattern, plane);
+        compare(plane, s->limits + (size_t)block * (PLANES + 1) * WORDS, is_3x3 ? 4 : PLANES, &bits);
+        if (LANES_ENCODED)
+            bits ^= bits << 32;
+        if (i + WORDS <= s->n)
+            memcpy(s->out + i, &bits, sizeof(bits));
+        else
+            memcpy(s->out + i, &bits, (s->n - i) * sizeof(uint64_t));
+        if (++block == s->words)
+            block = 0;
+    }
+}
+
+/** The words written are behind us by a map's row or so: vectors may read them. */
+static void count_pixels(const struct xn_cpu_slices *s)
+{
+    const uint64_t *restrict out = s->out;
+    int32_t *restrict counts = s->counts;
+
+    if (s->words == 1) {
+        for (uint32_t i = 0; i < s->n; i++)
+            counts[i] += (int32_t)map_pair_count(out[i]);
+        return;
+    }
+    for (uint32_t p = 0; p < s->n / s->words; p++, out += s->words) {
+        int32_t count = 0;
+        for (uint32_t i = 0; i < s->words; i++)
+            count += (int32_t)map_pair_count(out[i]);
+        counts[p] += count;
+    }
+}
+
+void XN_LEVEL(depthwise_sliced)(const struct xn_cpu_slices *s)
+{
+    if (s->rows == 3 && s->run == 3)
+        run_slices(s, true);
+    else
+        run_slices(s, false);
+    if (s->counts)
+        count_pixels(s);
+}
