@@ -1,6 +1,7 @@
 # xnord: an inference server for binary neural networks. `make help` lists what there is.
 #
-# VARIANT=release|debug|asan|tsan|clang chooses compiler and flags; each has its own folder build/$(VARIANT).
+# VARIANT=release|debug|asan|tsan|clang chooses compiler and flags; each has its own folder build/$(VARIANT). VARIANT=aarch64 cross-builds against
+# Debian's arm64 libraries, which packaging/sysroot unpacks.
 
 VARIANT ?= release
 BUILD   := build/$(VARIANT)
@@ -8,6 +9,7 @@ PYTHON  ?= /usr/bin/python3
 PREFIX  ?= /usr
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
+SYSROOT := build/sysroot-arm64
 
 VERSION := $(shell cat VERSION)
 GIT     := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -20,21 +22,25 @@ CC_asan    := clang
 CC_tsan    := clang
 CC_clang   := clang
 CC_fuzz    := clang
-CC_aarch64 := aarch64-linux-gnu-gcc
+CC_aarch64 := aarch64-linux-gnu-gcc --sysroot=$(SYSROOT)
 OPT_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 OPT_debug   := -O0 -DXN_FAULTS
 OPT_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DXN_FAULTS
 OPT_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread -DXN_FAULTS
 OPT_clang   := -O2
-OPT_aarch64 := -O2 -ffunction-sections -fdata-sections
+OPT_aarch64 := -O2
 OPT_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 CC      := $(CC_$(VARIANT))
 OPT     := $(OPT_$(VARIANT))
 
 PKGS    := libmicrohttpd jansson libturbojpeg spng zlib nettle libsystemd libcurl
 # Deferred, so that `make deps` and `make help` work where nothing is installed yet.
-PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
-PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
+PKG_CONFIG := pkg-config
+ifeq ($(VARIANT),aarch64)
+PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig:$(SYSROOT)/usr/share/pkgconfig pkg-config
+endif
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)))$(PKG_LIBS)
 CFLAGS_ALL  = -std=c17 -D_GNU_SOURCE -g -ffp-contract=off $(OPT) $(WARN) -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = $(OPT) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS        = $(PKG_LIBS) -lm
@@ -92,16 +98,6 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
-# The kernel tests for another architecture (VARIANT=aarch64), run under qemu-user. They need no foreign library: cmocka is a header of our own,
-# and what would need others is not called, and dropped.
-CROSS_SRC := tests/checkasm/test_cpu_kernels.c tests/support/checked_call.c tests/support/random_network.c common/fault.c common/error.c \
-             $(filter-out accel/cpu/cpu.c accel/cpu/team.c,$(wildcard accel/cpu/*.c))
-$(BUILD)/tests/cross/test_cpu_kernels: CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -g $(OPT) $(WARN) -Itests/support/cross -I. -MMD -MP $(CFLAGS)
-$(BUILD)/tests/cross/test_cpu_kernels: $(call OBJ,$(CROSS_SRC)) $(CPU_KERNEL_OBJ)
-	@mkdir -p $(@D)
-	$(Q)$(CC) -static -Wl,--gc-sections -o $@ $^ -lm
-cross-programs: $(BUILD)/tests/cross/test_cpu_kernels
-
 test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS)
 bench-programs: $(BENCH_PROGRAMS) $(BUILD)/xnor-bench
 fuzz-programs: $(FUZZ_PROGRAMS)
@@ -140,6 +136,11 @@ tsan: ## Unit, conformance and integration suites under ThreadSanitizer
 	@packaging/install-deps build demo test
 	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
 	@$(PYTHON) tests/run --build build/tsan unit checkasm conformance integration
+
+aarch64: ## Cross-build everything for 64-bit ARM, run the C suites under qemu-aarch64
+	@packaging/install-deps build test
+	@$(MAKE) --no-print-directory VARIANT=aarch64 all test-programs
+	@$(PYTHON) tests/run --build build/aarch64 --emulator "qemu-aarch64 -cpu cortex-a53 -L $(SYSROOT)" unit checkasm conformance fuzz
 
 MODEL ?= models/fashion-mnist/fashion-mnist.xnor
 verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at every level, on the whole test set of MODEL (FOLDER: where its files lie)
@@ -209,8 +210,9 @@ deb: ## Build the Debian package into build/deb
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench bench-peers format install deb clean test-programs cross-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench bench-peers format install deb clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
+	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))
 .SECONDARY:
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

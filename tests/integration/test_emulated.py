@@ -55,7 +55,15 @@ def test_lower_x86_processors(program: str, processor: str, monkeypatch: pytest.
 
 @pytest.mark.skipif(not shutil.which("qemu-aarch64") or not shutil.which("aarch64-linux-gnu-gcc"),
                     reason="qemu-aarch64 or aarch64-linux-gnu-gcc is not installed (Debian: qemu-user, gcc-aarch64-linux-gnu)")
-def test_aarch64() -> None:
-    subprocess.run(["make", "-s", "VARIANT=aarch64", "cross-programs"], cwd=ROOT, check=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
-    output = run(["qemu-aarch64", "-cpu", "cortex-a53", str(ROOT / "build/aarch64/tests/cross/test_cpu_kernels")])
-    assert ran(output)[0] == {"portable", "neon"}
+def test_aarch64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels, then whole networks, shared out by rows too."""
+    sysroot = subprocess.run(["packaging/sysroot", "arm64", "build/sysroot-arm64"], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
+    if sysroot.returncode:
+        pytest.skip(f"Debian's arm64 libraries cannot be had: {sysroot.stderr[-300:]}")
+    programs = [ROOT / "build/aarch64/tests" / name for name in ("checkasm/test_cpu_kernels", "conformance/test_exact", "conformance/test_rows")]
+    subprocess.run(["make", "-s", "VARIANT=aarch64", *(str(path.relative_to(ROOT)) for path in programs)], cwd=ROOT, check=True, timeout=LIMIT_S,
+                   stdin=subprocess.DEVNULL)
+    monkeypatch.setenv("XN_NETWORKS", "20")
+    kernels, exact, _ = (run(["qemu-aarch64", "-cpu", "cortex-a53", "-L", "build/sysroot-arm64", str(path)]) for path in programs)
+    assert ran(kernels)[0] == {"portable", "neon"}
+    assert "ok" in exact and re.search(r"^ok \d+ - random_networks \[cpu neon\]$", exact, re.M)
