@@ -47,6 +47,7 @@ FUSED, CLASS_ROW, STREAM_OFFSET, SPOTS = 136, 144, 152, 160
 (TABLE, TABLE_PITCH, FACTOR, RESIDUAL, STREAM, STREAM_PITCH, LIMIT, KNEE, HALF, SLOPE, SUM, BIAS, BENT, WORDS, WORDS_PITCH, COUNTS, ALWAYS,
  SHIFT) = [8 * i for i in range(18)]
 PAIR_TILE, BYTES_TILE = 8, 6
+PAIR_UNROLL, BYTES_UNROLL = 2, 2  # units a round
 PIXEL_REGISTERS = [f"%r{i}" for i in range(8, 16)]
 SAVED = ["%rbx", "%rbp", "%r12", "%r13", "%r14", "%r15"]
 
@@ -96,21 +97,36 @@ def leave(f: Function) -> None:
     f("ret")
 
 
-def sum_block(f: Function, n: int, unit_bytes: int, weight_bytes: int, step) -> None:
-    """For each row of taps, for each unit of the row: step."""
+def sum_block(f: Function, n: int, unit_bytes: int, weight_bytes: int, step, unroll: int) -> None:
+    """For each row of taps, for each unit of the row: step(i), which reads unit i from rsi and rdx on. `unroll` units a round, and what is left one
+    by one: the scalar instructions of a round compete with vectors for ports."""
+
+    def units(label: str, count: int) -> None:
+        f(".p2align 5")
+        f.label(label)
+        for i in range(count):
+            step(i)
+        f(f"add ${count * unit_bytes}, %rsi")
+        f(f"add ${count * weight_bytes}, %rdx")
+
     for p in range(n):
         f(f"mov {PIXELS + 8 * p}(%rdi), {PIXEL_REGISTERS[p]}")
     f("xor %esi, %esi")
     f(f"mov {ROWS}(%rdi), %ebx")
     f.label("2")
     f(f"mov {RUN}(%rdi), %eax")
-    f(".p2align 5")
-    f.label("3")
-    step()
-    f(f"add ${unit_bytes}, %rsi")
-    f(f"add ${weight_bytes}, %rdx")
+    f(f"sub ${unroll}, %eax")
+    f("jb 4f")
+    units("3", unroll)
+    f(f"sub ${unroll}, %eax")
+    f("jae 3b")
+    f.label("4")
+    f(f"add ${unroll}, %eax")
+    f("jz 6f")
+    units("5", 1)
     f("dec %eax")
-    f("jnz 3b")
+    f("jnz 5b")
+    f.label("6")
     f("add %rbp, %rsi")
     f("dec %ebx")
     f("jnz 2b")
@@ -140,13 +156,13 @@ def sum_pairs(f: Function, n: int) -> None:
         f(f"vpopcntd {t}, {t}")
         f(f"vpaddd {t}, {f.v(total)}, {f.v(total)}")
 
-    def step() -> None:
+    def step(unit: int) -> None:
         for i in range(4):
-            f(f"vmovdqa64 {64 * i}(%rdx), {f.v(28 + i)}")
+            f(f"vmovdqa64 {256 * unit + 64 * i}(%rdx), {f.v(28 + i)}")
         for p in range(n):
             a0, a, t = f.temporary(), f.temporary(), f.temporary()
-            f(f"vpbroadcastd ({PIXEL_REGISTERS[p]},%rsi), {a0}")
-            f(f"vpbroadcastd 4({PIXEL_REGISTERS[p]},%rsi), {a}")
+            f(f"vpbroadcastd {8 * unit}({PIXEL_REGISTERS[p]},%rsi), {a0}")
+            f(f"vpbroadcastd {8 * unit + 4}({PIXEL_REGISTERS[p]},%rsi), {a}")
             add_pair(a0, a, 0, p, t)
             add_pair(a0, a, 1, n + p, a0)
 
@@ -154,7 +170,7 @@ def sum_pairs(f: Function, n: int) -> None:
     for p in range(n):
         f(f"vpbroadcastd {4 * p}(%rax), {f.v(p)}")
         f(f"vmovdqa64 {f.v(p)}, {f.v(n + p)}")
-    sum_block(f, n, 8, 256, step)
+    sum_block(f, n, 8, 256, step, PAIR_UNROLL)
 
 
 def pair(n: int) -> Function:
@@ -312,12 +328,12 @@ def fused(kind: str, n: int) -> Function:
 def bytes_(n: int) -> Function:
     f = Function(f"xn_cpu_bytes_avx512_{n}", range(4 * n, 28), "ymm")
 
-    def step() -> None:
+    def step(unit: int) -> None:
         for j in range(4):
-            f(f"vmovdqa32 {32 * j}(%rdx), {f.v(28 + j)}")
+            f(f"vmovdqa32 {128 * unit + 32 * j}(%rdx), {f.v(28 + j)}")
         for p in range(n):
             x = f.temporary()
-            f(f"vpbroadcastd ({PIXEL_REGISTERS[p]},%rsi), {x}")
+            f(f"vpbroadcastd {4 * unit}({PIXEL_REGISTERS[p]},%rsi), {x}")
             for j in range(4):
                 f(f"vpdpbusd {f.v(28 + j)}, {x}, {f.v(4 * p + j)}")
 
@@ -328,7 +344,7 @@ def bytes_(n: int) -> Function:
             for j in range(4):
                 f(f"vmovdqa32 {f.v(j)}, {f.v(4 * p + j)}")
         f("add $128, %r14")
-        sum_block(f, n, 4, 128, step)
+        sum_block(f, n, 4, 128, step, BYTES_UNROLL)
         f("mov %rcx, %rax")
         for p in range(n):
             for j in range(4):
