@@ -36,7 +36,7 @@
 
 #elif defined(__AVX512BW__)
 
-/* No popcount of vectors: 7 instructions a vector. Sums of four vectors are brought to one by full adders first, bit by bit. */
+/* No popcount of vectors: 7 instructions a vector. Eight vectors are brought to one by full adders first, bit by bit. */
 
 #include "accel/cpu/kernels/pairs512.h"
 
@@ -76,34 +76,70 @@ XN_INLINE __m512i pair_of(const uint8_t *weights, const uint8_t *word)
     return _mm512_ternarylogic_epi32(t, _mm512_load_si512(weights + 64), a, 0xd4);
 }
 
+/** Counters of one pixel that stand upright: bit i of each vector of bits counts 1, 2, 4; what overflows goes to bytes, which count 8. */
+struct counters {
+    __m512i ones, twos, fours, eights;
+};
+
+/** Two words, counted in ones: what overflows, which counts 2. */
+XN_INLINE __m512i add_two(struct counters *c, const uint8_t *weights, const uint8_t *x, const uint32_t *at)
+{
+    return full_add(&c->ones, pair_of(weights, x + at[0]), pair_of(weights + PAIR_UNIT, x + at[1]));
+}
+
+/** Eight words. */
+XN_INLINE void add_eight(struct counters *c, const uint8_t *weights, const uint8_t *x, const uint32_t *at)
+{
+    __m512i fours[2];
+    for (uint32_t i = 0; i < 2; i++, weights += 4 * (size_t)PAIR_UNIT, at += 4) {
+        const __m512i a = add_two(c, weights, x, at);
+        fours[i] = full_add(&c->twos, a, add_two(c, weights + 2 * (size_t)PAIR_UNIT, x, at + 2));
+    }
+    c->eights = add_counts(c->eights, full_add(&c->fours, fours[0], fours[1]));
+}
+
+/** The first words, 0..7 of them, into counters that are 0: nothing overflows. */
+XN_INLINE void add_first(struct counters *c, const uint8_t *weights, const uint8_t *x, const uint32_t *at,
+                         uint32_t count)
+{
+    c->ones = c->twos = c->fours = c->eights = _mm512_setzero_si512();
+    if (count % 2) {
+        c->ones = pair_of(weights, x + at[0]);
+        weights += PAIR_UNIT;
+        at++;
+    }
+    for (uint32_t k = 0; k + 2 <= count; k += 2, weights += 2 * (size_t)PAIR_UNIT, at += 2) {
+        const __m512i a = add_two(c, weights, x, at);
+        c->fours = _mm512_or_si512(c->fours, _mm512_and_si512(c->twos, a));
+        c->twos = _mm512_xor_si512(c->twos, a);
+    }
+}
+
+/** 1 for each bit of ones, 2 of twos, 4 of fours, 8 of each in eights, added up in each 32-bit lane. */
+XN_INLINE __m512i sum_of(const struct counters *c)
+{
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i fours = add_counts(zero, c->fours); /* bytes: 4 * 8 + 2 * 8 + 8 at most */
+    const __m512i twos = add_counts(_mm512_add_epi8(fours, fours), c->twos);
+    const __m512i ones = add_counts(_mm512_add_epi8(twos, twos), c->ones);
+    return _mm512_add_epi32(fold_counts(ones), _mm512_slli_epi32(fold_counts(c->eights), 3));
+}
+
 /** Words at places `at` of n pixels for half a block: 16 channels. */
 XN_INLINE void pair_words(const struct xn_cpu_tile *tile, const uint8_t *weights, const uint32_t *at, uint32_t count,
                           __m512i *total, const uint32_t n)
 {
-    __m512i ones[PAIR_TILE], twos[PAIR_TILE], fours[PAIR_TILE];
-    uint32_t k = 0;
+    const uint32_t first = count % 8;
+    struct counters c[PAIR_TILE];
 
     for (uint32_t p = 0; p < n; p++)
-        ones[p] = twos[p] = fours[p] = _mm512_setzero_si512();
-    for (; k + 4 <= count; k += 4, weights += 4 * (size_t)PAIR_UNIT)
-        for (uint32_t p = 0; p < n; p++) {
-            const uint8_t *x = tile->pixels[p];
-            const __m512i a =
-                full_add(&ones[p], pair_of(weights, x + at[k]), pair_of(weights + PAIR_UNIT, x + at[k + 1]));
-            const __m512i b = full_add(&ones[p], pair_of(weights + 2 * (size_t)PAIR_UNIT, x + at[k + 2]),
-                                       pair_of(weights + 3 * (size_t)PAIR_UNIT, x + at[k + 3]));
-            fours[p] = add_counts(fours[p], full_add(&twos[p], a, b));
-        }
-    for (uint32_t p = 0; p < n; p++) {
-        __m512i rest = add_counts(_mm512_setzero_si512(), ones[p]);
-        const uint8_t *w = weights;
-        for (uint32_t i = k; i < count; i++, w += PAIR_UNIT)
-            rest = add_counts(rest, pair_of(w, (const uint8_t *)tile->pixels[p] + at[i]));
-        const __m512i pairs = fold_counts(add_counts(_mm512_setzero_si512(), twos[p]));
-        total[p] = _mm512_add_epi32(total[p], fold_counts(rest));
-        total[p] = _mm512_add_epi32(total[p], _mm512_slli_epi32(pairs, 1));
-        total[p] = _mm512_add_epi32(total[p], _mm512_slli_epi32(fold_counts(fours[p]), 2));
-    }
+        add_first(&c[p], weights, tile->pixels[p], at, first);
+    weights += first * (size_t)PAIR_UNIT;
+    for (uint32_t k = first; k < count; k += 8, weights += 8 * (size_t)PAIR_UNIT)
+        for (uint32_t p = 0; p < n; p++)
+            add_eight(&c[p], weights, tile->pixels[p], at + k);
+    for (uint32_t p = 0; p < n; p++)
+        total[p] = _mm512_add_epi32(total[p], sum_of(&c[p]));
 }
 
 /** Places of words first..first+count-1 of the window, in bytes from its first. */
@@ -123,7 +159,7 @@ XN_INLINE void pair_tile(const struct xn_cpu_tile *tile, const uint32_t n)
 {
     const size_t words = (size_t)tile->rows * tile->run, block_bytes = words * PAIR_UNIT;
     __m512i total[XN_CPU_CHUNK / 16][PAIR_TILE];
-    uint32_t at[4 * PAIR_ROUNDS];
+    uint32_t at[8 * PAIR_ROUNDS];
 
     for (uint32_t h = 0; h < 2 * tile->blocks; h++)
         for (uint32_t p = 0; p < n; p++)
