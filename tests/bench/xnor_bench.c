@@ -2,8 +2,10 @@
  * How fast the CPU backend is, beside what the machine could do.
  *
  *     xnor-bench kernels [--json] [--level LEVEL] [--seconds S] [--only TEXT]   single layers, with their epilogues
- *     xnor-bench network [--json] [--level LEVEL] [--seconds S] [--only NAME] [--threads N]
- *                        whole networks: the shipped ones, and well-known shapes
+ *     xnor-bench network [--json] [--level LEVEL] [--seconds S] [--only NAME] [--threads N] [FILE.xnor...]
+ *                        whole networks: those of the files, else the shipped ones and well-known shapes
+ *     xnor-bench steps   [--json] [--level LEVEL] [--seconds S] FILE.xnor...
+ *                        where the time of a network goes: each step of its plan
  *
  * The yardstick is C0: xor, popcount and add alone at the same instruction set level, on registers (kernels->ceiling): the ceiling of plain
  * binary convolution. Machines are shared and change their clock, so every sample of a layer or network stands beside a sample of C0 taken
@@ -400,22 +402,35 @@ static uint32_t all_threads(void)
     return threads;
 }
 
+static struct xn_network *load_file(const char *path)
+{
+    struct xn_network *network;
+    struct xn_error error;
+    if (xn_network_load(path, &network, &error) < 0)
+        die(&error);
+    return network;
+}
+
+static void bench_files(char **paths, size_t n)
+{
+    const uint32_t threads = all_threads();
+    for (size_t i = 0; i < n; i++)
+        bench_network(load_file(paths[i]), threads);
+    if (json)
+        printf("\n  ]\n}\n");
+}
+
 static void bench_networks(void)
 {
     struct xn_network *(*const make[])(uint64_t) = {xn_random_vgg_small, xn_random_resnet18,
                                                     xn_random_resnet18_imagenet};
     const uint32_t threads = all_threads();
-    struct xn_network *network;
-    struct xn_error error;
     glob_t shipped = {0};
 
     if (glob("models/*/*.xnor", 0, NULL, &shipped) != 0)
         shipped.gl_pathc = 0;
-    for (size_t i = 0; i < shipped.gl_pathc; i++) {
-        if (xn_network_load(shipped.gl_pathv[i], &network, &error) < 0)
-            die(&error);
-        bench_network(network, threads);
-    }
+    for (size_t i = 0; i < shipped.gl_pathc; i++)
+        bench_network(load_file(shipped.gl_pathv[i]), threads);
     globfree(&shipped);
     for (size_t i = 0; i < XN_ARRAY_LEN(make); i++)
         bench_network(make[i](1), threads);
@@ -423,18 +438,108 @@ static void bench_networks(void)
         printf("\n  ]\n}\n");
 }
 
+/* ---- steps ------------------------------------------------------------------------------------------------------------ */
+
+static const char *step_kind(const struct xn_cpu_step *step)
+{
+    static const char *const convs[XN_CPU_CONV_KINDS] = {[XN_CPU_CONV_BITS] = "bits",
+                                                         [XN_CPU_CONV_BYTES] = "bytes",
+                                                         [XN_CPU_CONV_I16] = "int16",
+                                                         [XN_CPU_CONV_DW_BITS] = "dw bits",
+                                                         [XN_CPU_CONV_DW_I16] = "dw int8"};
+    static const char *const others[] = {
+        [XN_CPU_STEP_COPY] = "copy",         [XN_CPU_STEP_CHAIN] = "element-wise",
+        [XN_CPU_STEP_MAX_POOL] = "max pool", [XN_CPU_STEP_AVERAGE_POOL] = "average pool",
+        [XN_CPU_STEP_CONCAT] = "concat",     [XN_CPU_STEP_LOGITS] = "logits"};
+    return step->kind == XN_CPU_STEP_CONV ? convs[step->conv.kind] : others[step->kind];
+}
+
+/** How a step's chain runs. */
+static const char *step_chain(const struct xn_cpu_step *step)
+{
+    const bool conv = step->kind == XN_CPU_STEP_CONV;
+    if (!conv && step->kind != XN_CPU_STEP_CHAIN)
+        return "";
+    if (conv && step->conv.slice_weights)
+        return "sliced";
+    if (step->chain.fused != XN_CPU_FUSED_NONE)
+        return "fused";
+    return step->chain.narrow ? "16 bits" : "32 bits";
+}
+
+static void print_steps(const struct xn_cpu_plan *plan, struct samples *runs)
+{
+    double total_ns = 0;
+
+    for (uint32_t i = 0; i < plan->n_steps; i++)
+        total_ns += percentile(&runs[i], 0.5);
+    if (json)
+        printf("{\"network\": \"%s\", \"level\": \"%s\", \"steps\": [", plan->network->name, kernels->level);
+    else
+        printf("%s, level %s: %.1f us an image\n", plan->network->name, kernels->level, total_ns / 1e3);
+    for (uint32_t i = 0; i < plan->n_steps; i++) {
+        const struct xn_cpu_step *step = &plan->steps[i];
+        const struct xn_value *out = &plan->network->values[step->layer + 1];
+        const double ns = percentile(&runs[i], 0.5);
+        if (json)
+            printf("%s\n  {\"layer\": %u, \"kind\": \"%s\", \"chain\": \"%s\", \"us\": %.3f}", i ? "," : "",
+                   step->layer + 1, step_kind(step), step_chain(step), ns / 1e3);
+        else
+            printf("%4u %-13s %-8s %4ux%ux%-5u %8.2f us %5.1f %%\n", step->layer + 1, step_kind(step), step_chain(step),
+                   out->h, out->w, out->c, ns / 1e3, 100 * ns / total_ns);
+    }
+    if (json)
+        printf("]}\n");
+}
+
+/** Each step alone, one after another as an image takes them, so that what it reads lies where it does in a run. */
+static void bench_steps(const char *path)
+{
+    struct xn_network *network = load_file(path);
+    struct xn_random random = {1};
+    struct xn_cpu_plan *plan;
+    struct xn_error error;
+
+    if (xn_cpu_plan_new(network, kernels, &plan, &error) < 0)
+        die(&error);
+    struct samples *runs = calloc(plan->n_steps, sizeof(*runs));
+    uint8_t *input = malloc(network->input_bytes), *arena = aligned_alloc(64, xn_align_up(plan->arena_bytes, 64));
+    int32_t *logits = calloc(network->n_classes, sizeof(*logits));
+    if (!runs || !input || !arena || !logits)
+        abort();
+    xn_random_bytes(&random, input, network->input_bytes);
+    const struct xn_cpu_image image = {arena, input, logits};
+    const uint64_t end_ns = xn_clock_now_ns() + (uint64_t)(seconds * 1e9);
+    while (runs[0].n < SAMPLES_MIN || (xn_clock_now_ns() < end_ns && runs[0].n < SAMPLES_MAX))
+        for (uint32_t i = 0; i < plan->n_steps; i++) {
+            const uint64_t start_ns = xn_clock_now_ns();
+            xn_cpu_plan_step(plan, i, &image, 0, 1);
+            add_sample(&runs[i], (double)(xn_clock_now_ns() - start_ns));
+        }
+    print_steps(plan, runs);
+    free(logits);
+    free(arena);
+    free(input);
+    free(runs);
+    xn_cpu_plan_free(plan);
+    xn_network_free(network);
+}
+
 /* ---- command line ----------------------------------------------------------------------------------------------------- */
 
 static _Noreturn void usage(int status)
 {
-    fprintf(status ? stderr : stdout,
-            "usage: xnor-bench kernels|network [--json] [--level LEVEL] [--seconds S] [--only TEXT] [--threads N]\n"
-            "  kernels    single layers with their epilogues, beside the xor + popcount ceiling of the level\n"
-            "  network    whole networks\n"
-            "  --level    highest instruction set level to use (default: the machine's best)\n"
-            "  --only     kernels: layers whose name has this in it; network: the one of this name\n"
-            "  --threads  network: at most so many (default: one, and as many as an instance has)\n"
-            "  --seconds  time for each layer or run (default: 0.5)\n");
+    fprintf(
+        status ? stderr : stdout,
+        "usage: xnor-bench kernels|network|steps [--json] [--level LEVEL] [--seconds S] [--only TEXT] [--threads N] "
+        "[FILE.xnor...]\n"
+        "  kernels    single layers with their epilogues, beside the xor + popcount ceiling of the level\n"
+        "  network    whole networks: the files', else the shipped ones and well-known shapes\n"
+        "  steps      where the time of each file's network goes\n"
+        "  --level    highest instruction set level to use (default: the machine's best)\n"
+        "  --only     kernels: layers whose name has this in it; network: the one of this name\n"
+        "  --threads  network: at most so many (default: one, and as many as an instance has)\n"
+        "  --seconds  time for each layer or run (default: 0.5)\n");
     exit(status);
 }
 
@@ -472,14 +577,21 @@ int main(int argc, char **argv)
             usage(option == 'h' ? 0 : 2);
         }
     }
-    if (optind + 1 != argc)
+    if (optind == argc)
         usage(2);
+    char **files = argv + optind + 1;
+    const size_t n_files = (size_t)(argc - optind - 1);
     if (xn_cpu_level_best(level, &kernels, &error) < 0)
         die(&error);
-    if (strcmp(argv[optind], "kernels") == 0)
+    if (strcmp(argv[optind], "kernels") == 0 && n_files == 0)
         bench_kernels();
-    else if (strcmp(argv[optind], "network") == 0)
+    else if (strcmp(argv[optind], "network") == 0 && n_files == 0)
         bench_networks();
+    else if (strcmp(argv[optind], "network") == 0)
+        bench_files(files, n_files);
+    else if (strcmp(argv[optind], "steps") == 0 && n_files > 0)
+        for (size_t i = 0; i < n_files; i++)
+            bench_steps(files[i]);
     else
         usage(2);
     return 0;
