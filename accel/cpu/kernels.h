@@ -93,7 +93,7 @@ struct xn_cpu_bits_kernel {
     struct xn_cpu_conv_kernel conv;
     bool pairs;
     bool encoded; /**< words of bits in maps are encoded */
-    /** Where in a chunk of sums channel i lies; NULL: at i. Of BITS only. */
+    /** Where in a chunk of sums channel i lies; NULL: at i. Of BITS and DW_BITS. */
     const uint8_t *order;
 };
 
@@ -146,16 +146,18 @@ struct xn_cpu_stage {
     struct xn_cpu_bits_map bits;        /**< BITS: where to */
 
     /* The same in 16-bit lanes: accel/cpu/narrow.c, used where chain->narrow. */
-    const int16_t *limit;   /**< BITS: x > limit; on sums of pairs: count <= limit, a row a border class */
+    const int16_t *limit;   /**< BITS: x > limit; on counts: count <= limit, a row a border class */
     const uint64_t *always; /**< BITS of int16: bits that are set whatever x is, [chunk]; NULL: none */
-    const int32_t *factor;  /**< SCALE of pairs: -m in the low half of each lane, in the order of sums */
-    const int32_t *origin;  /**< SCALE of pairs: (m*bias + b) >> 2, a row a border class, in the order of sums */
-    const int16_t *knee;    /**< RPRELU: -m, */
-    const int16_t *half;    /**< m - 1 + 2^15, */
-    const int16_t *slope;   /**< k - 1, where k > 0, */
-    const int16_t *sum;     /**< m + b, */
-    const int16_t *b16;     /**< b */
-    const uint64_t *bent;   /**< k > 0, [chunk] */
+    const int32_t *factor;  /**< SCALE of counts: -m in the low half of each lane, in the order of sums */
+    const int32_t *
+        origin; /**< SCALE of counts: (m*bias + b) / what counts stand for, a row a border class; of int16: b; in the order of sums */
+    const int16_t *m16;   /**< SCALE of int16: m */
+    const int16_t *knee;  /**< RPRELU: -m, */
+    const int16_t *half;  /**< m - 1 + 2^15, */
+    const int16_t *slope; /**< k - 1, where k > 0, */
+    const int16_t *sum;   /**< m + b, */
+    const int16_t *b16;   /**< b */
+    const uint64_t *bent; /**< k > 0, [chunk] */
 };
 
 /** Chains that a level may run on sums of pairs before they leave its registers. */
@@ -172,12 +174,12 @@ struct xn_cpu_chain {
     size_t row_pitch;             /**< elements of a row of a table that has a row a border class: whole chunks */
     enum xn_cpu_fused_kind fused; /**< for whole chunks; NONE where the level cannot */
     bool narrow;                  /**< 16-bit lanes give the same integers, and the level has a kernel for them */
-    bool narrow_sum;              /**< and it starts from what has, or is multiplied in, 32 bits */
+    bool narrow_sum;              /**< and it starts from counts, or from numbers other than int16 */
     struct xn_cpu_stage stages[XN_CPU_STAGES_MAX];
 };
 
 enum xn_cpu_rows_kind {
-    XN_CPU_ROWS_COUNTS,  /**< int32 popcounts: x = bias - 2*count */
+    XN_CPU_ROWS_COUNTS,  /**< int32 popcounts, in the level's order: x = bias - 2*count */
     XN_CPU_ROWS_PAIRS,   /**< int32 sums of a level with pairs, in its order: x = bias - 4*count */
     XN_CPU_ROWS_NUMBERS, /**< of `dtype` */
 };

@@ -249,7 +249,8 @@ static void check_conv(const struct xn_cpu_kernels *kernels, enum xn_cpu_conv_ki
     CALL(kernels->conv[kind]->run, P(&o.tile));
     for (uint32_t p = 0; p < o.tile.n; p++)
         for (uint32_t c = 0; c < o.oc; c++) {
-            const uint32_t place = kind == XN_CPU_CONV_BITS && bits->order ? bits->order[c] : c;
+            const bool ordered = kind == XN_CPU_CONV_BITS || kind == XN_CPU_CONV_DW_BITS;
+            const uint32_t place = ordered && bits->order ? bits->order[c] : c;
             const int32_t got = o.tile.acc[p * XN_CPU_CHUNK + place];
             const int32_t x = want[p * XN_CPU_CHUNK + c];
             const int32_t expected = pairs ? (x + (int32_t)o.v[c] - (int32_t)(o.u[p] % 2)) / 2 : x;
@@ -333,7 +334,7 @@ static void portable_counts_bits(void **state)
 
 /** Parameters of a chain: each array padded to whole chunks. */
 struct parameters {
-    int32_t m[256], b32[256], k[256], t[256], a[256], b[256];
+    int32_t m[256], b32[256], k[256], t[256], a[256], b[256], m64[256];
     int64_t b64[256];
     int32_t bias[CLASSES * 256];
 };
@@ -439,6 +440,33 @@ static void random_chain(struct xn_random *random, struct scene *s, enum chain_k
                 .op = XN_CPU_STAGE_SCALE, .min = 0, .max = 255, .m = p->k, .b32 = p->b32, .b64 = p->b64, .shift = 6});
         add_stage(s, (struct xn_cpu_stage){.op = XN_CPU_STAGE_STORE, .dtype = XN_DTYPE_U8});
         add_stage(s, (struct xn_cpu_stage){.op = XN_CPU_STAGE_STORE, .dtype = XN_DTYPE_I8});
+    } else if (kind == CHAIN_ALL) { /* what an int8 layer reads of a stream */
+        struct xn_cpu_stage again = scale;
+        again.op = XN_CPU_STAGE_SCALE;
+        again.residual = false;
+        again.min = INT8_MIN;
+        again.max = INT8_MAX;
+        add_stage(s, again);
+        add_stage(s, (struct xn_cpu_stage){.op = XN_CPU_STAGE_STORE, .dtype = XN_DTYPE_I8});
+    }
+}
+
+/** Let the first SCALE need 64 bits, for sums of an int8 layer. */
+static void widen_scale(struct xn_random *random, struct scene *s)
+{
+    static const uint32_t shift = 18;
+    for (uint32_t k = 0; k < s->chain.n_stages; k++) {
+        struct xn_cpu_stage *stage = &s->chain.stages[k];
+        if (stage->op != XN_CPU_STAGE_SCALE)
+            continue;
+        stage->op = XN_CPU_STAGE_SCALE_64;
+        stage->shift = shift;
+        stage->m = s->p.m64;
+        break;
+    }
+    for (uint32_t i = 0; i < s->c; i++) {
+        s->p.m64[i] = (int32_t)xn_random_between(random, INT16_MIN, INT16_MAX);
+        s->p.b64[i] = xn_random_between(random, -(INT64_C(1) << 32), INT64_C(1) << 32);
     }
 }
 
@@ -514,7 +542,7 @@ static void reorder(const struct xn_cpu_kernels *kernels, const struct scene *s,
     const size_t pitch = s->chain.row_pitch;
     for (size_t i = 0; i < s->rows.n * pitch; i++) {
         const size_t lane = i % XN_CPU_CHUNK;
-        to[i - lane + (order && s->rows.kind == XN_CPU_ROWS_PAIRS ? order[lane] : lane)] = from[i];
+        to[i - lane + (order && s->rows.kind != XN_CPU_ROWS_NUMBERS ? order[lane] : lane)] = from[i];
     }
 }
 
@@ -528,9 +556,12 @@ static bool check_epilogue(const struct xn_cpu_kernels *kernels, struct xn_rando
                                    1 + xn_random_below(random, CHANNELS));
     struct xn_cpu_plan plan = {.kernels = kernels};
     const struct xn_cpu_conv conv = {.bias = s->p.bias, .bias_rows = CLASSES, .rows = 3, .run = 3, .pairs = true};
-    const int32_t x_max = wild ? 1 << 30 : 2000;
+    const bool wide = narrow && xn_random_below(random, 3) == 0;
+    const int32_t x_max = wild ? 1 << 30 : wide ? 400000 : 2000;
 
-    s->rows.kind = (enum xn_cpu_rows_kind)xn_random_below(random, 3);
+    if (wide)
+        widen_scale(random, s);
+    s->rows.kind = wide ? XN_CPU_ROWS_NUMBERS : (enum xn_cpu_rows_kind)xn_random_below(random, 3);
     s->rows.dtype = s->rows.kind == XN_CPU_ROWS_NUMBERS ? types[xn_random_below(random, 4)] : XN_DTYPE_I32;
     if (narrow) {
         const int64_t reach = s->rows.dtype == XN_DTYPE_I32 ? x_max : 32768; /* of what `packed` is filled with */

@@ -11,6 +11,35 @@
 
 /* ---- sums ------------------------------------------------------------------------------------------------------------- */
 
+#if defined(__AVX512BW__)
+
+/** A byte counts each of 64 channels, a word of bits being the mask of those to add to. The sums come out in the level's order, which is that of
+ *  unpacking (kernels/pairs512.h). */
+static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
+{
+    const uint64_t *weights = tile->weights;
+    const __m512i one = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
+    int32_t *acc = acc_of(tile, p);
+    __m512i counts = zero;
+
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const uint8_t *x = (const uint8_t *)tile->pixels[p] + row * tile->row_bytes;
+        for (uint32_t k = 0; k < tile->run; k++, x += tile->tap_bytes) {
+            uint64_t word;
+            memcpy(&word, x, sizeof(word));
+            counts = _mm512_mask_add_epi8(counts, map_word(word) ^ *weights++, counts, one);
+        }
+    }
+    const __m512i half[2] = {_mm512_cvtepu8_epi16(_mm512_castsi512_si256(counts)),
+                             _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(counts, 1))};
+    for (uint32_t h = 0; h < 2; h++) {
+        _mm512_storeu_si512(acc + 32 * h, _mm512_unpacklo_epi16(half[h], zero));
+        _mm512_storeu_si512(acc + 32 * h + 16, _mm512_unpackhi_epi16(half[h], zero));
+    }
+}
+
+#else
+
 /** Each byte of the result: bit j of the byte `bits`, as 0 or 1, in byte j. */
 XN_INLINE uint64_t spread_byte(uint64_t bits)
 {
@@ -47,6 +76,8 @@ static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
             acc[8 * byte + i] = (int32_t)(counts >> (8 * i) & 0xff);
     }
 }
+
+#endif
 
 static void depthwise_bits(const struct xn_cpu_tile *tile)
 {

@@ -56,15 +56,11 @@ static void load_sums(int32_t *restrict v, const struct xn_cpu_chain *chain, con
     const int32_t *restrict counts = (const int32_t *)(const void *)data;
     const int32_t *restrict bias = rows->bias + rows->class_row[row] * chain->row_pitch + rows->c0;
 
-    if (rows->kind == XN_CPU_ROWS_PAIRS) {
-        load_counts(v, counts, rows->c);
-        for (uint32_t i = 0; i < CHUNK; i++)
-            v[i] = bias[i] - 4 * v[i];
-    } else {
-        WIDEN_CHUNK(v, counts, rows->c);
-        for (uint32_t i = 0; i < CHUNK; i++)
-            v[i] = bias[i] - 2 * v[i];
-    }
+    const int32_t factor = rows->kind == XN_CPU_ROWS_PAIRS ? 4 : 2;
+
+    load_counts(v, counts, rows->c);
+    for (uint32_t i = 0; i < CHUNK; i++)
+        v[i] = bias[i] - factor * v[i];
 }
 
 /** Row `row` as numbers. */

@@ -69,8 +69,8 @@ XN_INLINE size_t class_at(const struct xn_cpu_chain *chain, const struct xn_cpu_
 
 /* ---- BITS ------------------------------------------------------------------------------------------------------------- */
 
-XN_INLINE uint64_t bits_of_pairs(const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
-                                 const struct xn_cpu_rows *rows, uint32_t p)
+XN_INLINE uint64_t bits_of_counts(const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
+                                  const struct xn_cpu_rows *rows, uint32_t p)
 {
     const int16_t *limit = stage->limit + class_at(chain, rows, p);
     /* The order of sums is such that packing puts channels in order. */
@@ -103,45 +103,106 @@ static void bits(const struct lanes16 *v, const struct xn_cpu_chain *chain, cons
     uint64_t plain[TILE];
 
     for (uint32_t p = 0; p < rows->n; p++)
-        plain[p] = mask & (!v->is_sum                        ? bits_of_int16(v, stage, rows->c0, p)
-                           : rows->kind == XN_CPU_ROWS_PAIRS ? bits_of_pairs(chain, stage, rows, p)
-                                                             : bits_of_int32(stage, rows, p));
+        plain[p] = mask & (!v->is_sum                          ? bits_of_int16(v, stage, rows->c0, p)
+                           : rows->kind != XN_CPU_ROWS_NUMBERS ? bits_of_counts(chain, stage, rows, p)
+                                                               : bits_of_int32(stage, rows, p));
     write_words(&stage->bits, arena, rows, rows->c0 / XN_CPU_CHUNK, plain);
 }
 
 /* ---- SCALE ------------------------------------------------------------------------------------------------------------ */
 
-XN_INLINE __m512i scaled_pairs(const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, size_t class,
-                               uint32_t p, uint32_t i)
+XN_INLINE __m512i scaled_counts(const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, size_t class,
+                                uint32_t p, uint32_t i, uint32_t shift)
 {
     const __m512i factor = _mm512_loadu_si512(stage->factor + rows->c0 + 16 * i);
     const __m512i product =
         _mm512_madd_epi16(sums(rows, p, i), factor); /* counts have 16 bits: no more than one product */
     const __m512i sum = _mm512_add_epi32(product, _mm512_loadu_si512(stage->origin + class + 16 * i));
-    return shifted(sum, _mm512_set1_epi32((int)stage->shift - 2));
+    return shifted(sum, _mm512_set1_epi32((int)shift));
 }
 
-XN_INLINE __m512i scaled_int32(const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, uint32_t p, uint32_t i)
+static void scale_counts(struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
+                         const struct xn_cpu_rows *rows)
 {
-    const __m512i m = _mm512_loadu_si512(stage->m + rows->c0 + 16 * i);
-    const __m512i b = _mm512_loadu_si512(stage->b32 + rows->c0 + 16 * i);
-    return shifted(_mm512_add_epi32(_mm512_mullo_epi32(numbers(rows, p, i), m), b),
-                   _mm512_set1_epi32((int)stage->shift));
+    const uint32_t shift = stage->shift - (rows->kind == XN_CPU_ROWS_PAIRS ? 2 : 1);
+    for (uint32_t h = 0; h < 2; h++)
+        for (uint32_t p = 0; p < rows->n; p++) {
+            const size_t class = class_at(chain, rows, p);
+            v->x[p][h] = _mm512_packs_epi32(scaled_counts(stage, rows, class, p, 2 * h, shift),
+                                            scaled_counts(stage, rows, class, p, 2 * h + 1, shift));
+        }
+}
+
+/** What 16 channels are multiplied by and what is added: of SCALE_64 those at even places, then those at odd ones. */
+struct factors {
+    __m512i m, b[2];
+    __m512i m_odd;
+};
+
+XN_INLINE struct factors factors_of(const struct xn_cpu_stage *stage, uint32_t c0, uint32_t i)
+{
+    struct factors f = {.m = _mm512_loadu_si512(stage->m + c0 + 16 * i)};
+    if (stage->op == XN_CPU_STAGE_SCALE) {
+        f.b[0] = _mm512_loadu_si512(stage->b32 + c0 + 16 * i);
+        return f;
+    }
+    const __m512i low = _mm512_loadu_si512(stage->b64 + c0 + 16 * i);
+    const __m512i high = _mm512_loadu_si512(stage->b64 + c0 + 16 * i + 8);
+    f.m_odd = _mm512_srli_epi64(f.m, 32);
+    f.b[0] = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), high);
+    f.b[1] = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), high);
+    return f;
+}
+
+/** (m*x + b) >> shift: in 32 bits, or in 64 where the result fits 32. */
+XN_INLINE __m512i scaled_int32(const struct factors *f, __m512i x, uint32_t shift, bool wide)
+{
+    if (!wide)
+        return shifted(_mm512_add_epi32(_mm512_mullo_epi32(x, f->m), f->b[0]), _mm512_set1_epi32((int)shift));
+    const __m512i n = _mm512_set1_epi64((long long)shift);
+    const __m512i even = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(x, f->m), f->b[0]), n);
+    const __m512i x_odd = _mm512_srli_epi64(x, 32);
+    const __m512i odd = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(x_odd, f->m_odd), f->b[1]), n);
+    return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+
+static void scale_numbers(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows)
+{
+    const bool wide = stage->op == XN_CPU_STAGE_SCALE_64;
+    for (uint32_t h = 0; h < 2; h++) {
+        const struct factors low = factors_of(stage, rows->c0, 2 * h), high = factors_of(stage, rows->c0, 2 * h + 1);
+        for (uint32_t p = 0; p < rows->n; p++)
+            v->x[p][h] = pack(scaled_int32(&low, numbers(rows, p, 2 * h), stage->shift, wide),
+                              scaled_int32(&high, numbers(rows, p, 2 * h + 1), stage->shift, wide));
+    }
+}
+
+/** x is int16: products of 32 bits, in the order that unpacking leaves and packing undoes. */
+static void scale_int16(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows)
+{
+    const __m512i n = _mm512_set1_epi32((int)stage->shift);
+    for (uint32_t h = 0; h < 2; h++) {
+        const __m512i m = half_of(stage->m16, rows->c0, h);
+        const __m512i b0 = _mm512_loadu_si512(stage->origin + rows->c0 + 32 * h);
+        const __m512i b1 = _mm512_loadu_si512(stage->origin + rows->c0 + 32 * h + 16);
+        for (uint32_t p = 0; p < rows->n; p++) {
+            const __m512i low = _mm512_mullo_epi16(v->x[p][h], m), high = _mm512_mulhi_epi16(v->x[p][h], m);
+            const __m512i x0 = _mm512_add_epi32(_mm512_unpacklo_epi16(low, high), b0);
+            const __m512i x1 = _mm512_add_epi32(_mm512_unpackhi_epi16(low, high), b1);
+            v->x[p][h] = _mm512_packs_epi32(shifted(x0, n), shifted(x1, n));
+        }
+    }
 }
 
 static void scale(struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
                   const struct xn_cpu_rows *rows)
 {
-    for (uint32_t h = 0; h < 2; h++)
-        for (uint32_t p = 0; p < rows->n; p++) {
-            if (rows->kind == XN_CPU_ROWS_PAIRS) {
-                const size_t class = class_at(chain, rows, p);
-                v->x[p][h] = _mm512_packs_epi32(scaled_pairs(stage, rows, class, p, 2 * h),
-                                                scaled_pairs(stage, rows, class, p, 2 * h + 1));
-            } else {
-                v->x[p][h] = pack(scaled_int32(stage, rows, p, 2 * h), scaled_int32(stage, rows, p, 2 * h + 1));
-            }
-        }
+    if (!v->is_sum)
+        scale_int16(v, stage, rows);
+    else if (rows->kind == XN_CPU_ROWS_NUMBERS)
+        scale_numbers(v, stage, rows);
+    else
+        scale_counts(v, chain, stage, rows);
     v->is_sum = false;
 }
 
