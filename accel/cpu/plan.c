@@ -4,8 +4,8 @@
  * heads them. At a value v of the chain:
  *
  *   - every THRESHOLD that reads v joins as a stage that writes bits;
- *   - one SCALE, ADD or RPRELU that reads v continues the chain, if its other input is made before the head (a step runs at its
- *     head's place, so that all it reads must be there by then);
+ *   - one SCALE, ADD or RPRELU that reads v continues the chain, if its other input is made by an earlier step; before a convolution is
+ *     planned, what makes such an input (a shortcut) is, where it does not need that convolution;
  *   - if anybody else reads v, a stage stores it. The residual stream is such a value: stored once as int16, while its bits go on.
  *
  * A value that no step stores takes no memory. Each stored value lives in the arena from the step that makes it to the last that
@@ -31,9 +31,12 @@ struct xn_cpu_blob {
 struct builder {
     const struct xn_network *network;
     struct xn_cpu_plan *plan;
-    uint32_t *readers;            /* layers, grouped by the value they read */
-    uint32_t *first_reader;       /* [n_values + 1] into readers */
-    bool *done;                   /* [n_layers]: a step runs it */
+    uint32_t *readers;      /* layers, grouped by the value they read */
+    uint32_t *first_reader; /* [n_values + 1] into readers */
+    bool *done;             /* [n_layers]: a step runs it */
+    bool *waiting;          /* [n_layers]: a convolution whose shortcuts are being made */
+    uint32_t *visited;      /* [n_layers]: by which search, of n_searches */
+    uint32_t n_searches;
     uint32_t *made_by;            /* [n_values]: step */
     uint32_t *last_read_by;       /* [n_values]: step */
     bool *stored;                 /* [n_values] */
@@ -172,34 +175,38 @@ static void add_store(struct builder *b, uint32_t step, uint32_t value)
     b->stored[value] = true;
 }
 
-/** Can layer `i` go on from `value` in a step headed by layer `head`? *ret_residual: its other input, 0 where it has none. */
-static bool can_continue(const struct builder *b, uint32_t i, uint32_t value, uint32_t head, uint32_t *ret_residual)
+/** Is layer `i` one that a chain at `value` can go on with? *ret_residual: its other input, 0 where it has none. */
+static bool continues(const struct builder *b, uint32_t i, uint32_t value, uint32_t *ret_residual)
 {
     const struct xn_layer *layer = &b->network->layers[i];
-    uint32_t residual = 0;
 
-    if (b->done[i])
-        return false;
+    *ret_residual = 0;
     switch (layer->op) {
     case XN_OP_RPRELU:
-        break;
+        return !b->done[i];
     case XN_OP_SCALE:
-        if (layer->inputs[0] != value)
-            return false;
-        residual = layer->n_inputs == 2 ? layer->inputs[1] : 0;
-        break;
+        *ret_residual = layer->n_inputs == 2 ? layer->inputs[1] : 0;
+        return !b->done[i] && layer->inputs[0] == value;
     case XN_OP_ADD:
-        residual = layer->inputs[layer->inputs[0] == value];
-        break;
+        *ret_residual = layer->inputs[layer->inputs[0] == value];
+        return !b->done[i];
     default:
         return false;
     }
-    *ret_residual = residual;
-    return residual <= head; /* value head + 1 is the head's own */
 }
 
-/** Let the chain of `step`, headed by layer `head` and now at `value`, take in what follows. */
-static int grow_chain(struct builder *b, uint32_t step, uint32_t head, uint32_t value)
+/** Can layer `i` go on from `value` in step `step`? Not if it needs what this very step makes, or a later one. */
+static bool can_continue(const struct builder *b, uint32_t i, uint32_t value, uint32_t step, uint32_t *ret_residual)
+{
+    uint32_t residual;
+    if (!continues(b, i, value, &residual))
+        return false;
+    *ret_residual = residual;
+    return residual == 0 || (b->done[residual - 1] && b->made_by[residual] < step);
+}
+
+/** Let the chain of `step`, now at `value`, take in what follows. */
+static int grow_chain(struct builder *b, uint32_t step, uint32_t value)
 {
     struct xn_cpu_chain *chain = &b->plan->steps[step].chain;
 
@@ -212,7 +219,7 @@ static int grow_chain(struct builder *b, uint32_t step, uint32_t head, uint32_t 
                 int r = add_layer(b, step, i, 0);
                 if (r < 0)
                     return r;
-            } else if (room && !next && can_continue(b, i, value, head, &residual)) {
+            } else if (room && !next && can_continue(b, i, value, step, &residual)) {
                 next = i + 1;
                 next_residual = residual;
             } else {
@@ -288,14 +295,69 @@ static bool can_fuse(const struct builder *b, const struct xn_cpu_chain *chain)
     return true;
 }
 
+static int make_step(struct builder *b, uint32_t i);
+
+/** Does what layer `i` makes need a convolution whose shortcuts are being made? */
+static bool needs_waiting(struct builder *b, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+
+    if (b->waiting[i])
+        return true;
+    if (b->done[i] || b->visited[i] == b->n_searches)
+        return false;
+    b->visited[i] = b->n_searches;
+    for (uint32_t k = 0; k < layer->n_inputs; k++)
+        if (layer->inputs[k] && needs_waiting(b, layer->inputs[k] - 1))
+            return true;
+    return false;
+}
+
+/** Steps for layer `i` and all that it needs, where there are none yet. */
+static int make_with_inputs(struct builder *b, uint32_t i)
+{
+    const struct xn_layer *layer = &b->network->layers[i];
+    int r = 0;
+    for (uint32_t k = 0; r == 0 && k < layer->n_inputs; k++)
+        if (layer->inputs[k] && !b->done[layer->inputs[k] - 1])
+            r = make_with_inputs(b, layer->inputs[k] - 1);
+    return r < 0 || b->done[i] ? r : make_step(b, i);
+}
+
+/** Before convolution `i`: steps for what its chain will add, which may stand behind it in the file. */
+static int make_shortcuts(struct builder *b, uint32_t i)
+{
+    for (uint32_t value = i + 1, next; value; value = next) {
+        next = 0;
+        for (uint32_t k = b->first_reader[value]; k < b->first_reader[value + 1] && !next; k++) {
+            const uint32_t reader = b->readers[k];
+            uint32_t residual;
+            if (!continues(b, reader, value, &residual))
+                continue;
+            next = reader + 1;
+            b->n_searches++;
+            if (!residual || b->done[residual - 1] || needs_waiting(b, residual - 1))
+                continue;
+            const int r = make_with_inputs(b, residual - 1);
+            if (r < 0)
+                return r;
+        }
+    }
+    return 0;
+}
+
 static int step_conv(struct builder *b, uint32_t i)
 {
     const struct xn_layer *layer = &b->network->layers[i];
     const struct xn_value *out = xn_layer_output(b->network, i);
     struct xn_cpu_conv conv;
     struct xn_cpu_copy copy;
-    int r = xn_cpu_pack_conv(b->plan, i, &b->maps[layer->inputs[0]], &conv, &copy);
-
+    b->waiting[i] = true;
+    int r = make_shortcuts(b, i);
+    b->waiting[i] = false;
+    b->done[i] = true;
+    if (r == 0)
+        r = xn_cpu_pack_conv(b->plan, i, &b->maps[layer->inputs[0]], &conv, &copy);
     if (r < 0)
         return r;
     if (copy.bytes)
@@ -320,7 +382,7 @@ static int step_conv(struct builder *b, uint32_t i)
         need_scratch(b, step, 2, pixels * sizeof(uint32_t));
     if (conv.groups > 1)
         need_scratch(b, step, 1, (s->chain.row_pitch + XN_CPU_CHUNK) * XN_CPU_TILE_MAX * sizeof(int32_t));
-    r = grow_chain(b, step, i, i + 1);
+    r = grow_chain(b, step, i + 1);
     if (r < 0)
         return r;
     s->by_chunk = can_split_chunks(b, s);
@@ -354,7 +416,7 @@ static int step_chain(struct builder *b, uint32_t i)
     reads(b, step, layer->inputs[0]);
     int r = add_layer(b, step, i, layer->n_inputs == 2 ? layer->inputs[1] : 0);
     if (r == 0 && layer->op != XN_OP_THRESHOLD)
-        r = grow_chain(b, step, i, i + 1);
+        r = grow_chain(b, step, i + 1);
     if (r < 0)
         return r;
     return xn_cpu_narrow(b->plan, &s->chain, XN_CPU_ROWS_NUMBERS, in->dtype, in->min, in->max, NULL);
@@ -434,8 +496,10 @@ static int step_logits(struct builder *b, uint32_t i)
 
 static int make_step(struct builder *b, uint32_t i)
 {
-    b->done[i] = true;
-    switch (b->network->layers[i].op) {
+    const enum xn_op op = b->network->layers[i].op;
+
+    b->done[i] = op != XN_OP_CONV && op != XN_OP_DENSE; /* which make their shortcuts first */
+    switch (op) {
     case XN_OP_CONV:
     case XN_OP_DENSE:
         return step_conv(b, i);
@@ -615,6 +679,8 @@ static void builder_done(struct builder *b)
     free(b->readers);
     free(b->first_reader);
     free(b->done);
+    free(b->waiting);
+    free(b->visited);
     free(b->made_by);
     free(b->last_read_by);
     free(b->stored);
@@ -637,6 +703,8 @@ static int builder_init(struct builder *b, const struct xn_network *network, str
         .readers = xn_calloc(n_inputs, sizeof(uint32_t)),
         .first_reader = xn_calloc(values + 1, sizeof(uint32_t)),
         .done = xn_calloc(layers, sizeof(bool)),
+        .waiting = xn_calloc(layers, sizeof(bool)),
+        .visited = xn_calloc(layers, sizeof(uint32_t)),
         .made_by = xn_calloc(values, sizeof(uint32_t)),
         .last_read_by = xn_calloc(values, sizeof(uint32_t)),
         .stored = xn_calloc(values, sizeof(bool)),
@@ -646,8 +714,8 @@ static int builder_init(struct builder *b, const struct xn_network *network, str
         .scratch = xn_calloc(SCRATCH * steps, sizeof(uint32_t)),
     };
     plan->steps = xn_calloc(steps, sizeof(*plan->steps));
-    if (!b->readers || !b->first_reader || !b->done || !b->made_by || !b->last_read_by || !b->stored || !b->slot_of ||
-        !b->maps || !b->slots || !b->scratch || !plan->steps)
+    if (!b->readers || !b->first_reader || !b->done || !b->waiting || !b->visited || !b->made_by || !b->last_read_by ||
+        !b->stored || !b->slot_of || !b->maps || !b->slots || !b->scratch || !plan->steps)
         return -ENOMEM;
     memset(b->slot_of, 0xff, values * sizeof(uint32_t));
     memset(b->scratch, 0xff, SCRATCH * steps * sizeof(uint32_t));

@@ -100,6 +100,7 @@ static void known_shapes(void **state)
     struct xn_accel *accel = target_open(target, 0);
     struct xn_network *(*const make[])(uint64_t) = {
         xn_random_one_pixel,
+        xn_random_shortcuts,
 #ifndef XN_FAULTS /* for minutes the reference would run in debug and sanitizer builds; test_rows.c has such steps */
         xn_random_vgg_small,
         xn_random_resnet18,

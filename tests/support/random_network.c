@@ -691,6 +691,47 @@ static void plain_scale(struct growth *g, int16_t multiplier, uint8_t shift, enu
     free(b);
 }
 
+/** The convolution `sums` as a part of the stream. */
+static uint32_t stream_of(struct growth *g, uint32_t sums)
+{
+    g->at = sums;
+    plain_scale(g, 3, 2, XN_DTYPE_I16);
+    return g->at;
+}
+
+struct xn_network *xn_random_shortcuts(uint64_t seed)
+{
+    struct growth g = growth_new(seed, 9, 9, 3, XN_DTYPE_U8);
+
+    xn_writer_meta(g.writer, "{\"name\":\"shortcuts\"}");
+    conv(&g, g.at, 64, &conv_3x3, 1, false);
+    uint32_t stream = stream_of(&g, g.at);
+    for (uint32_t i = 0; i < 4; i++) {
+        near_threshold(&g, stream, 300);
+        const uint32_t bits = g.at;
+        conv(&g, bits, 64, &conv_3x3, 1, true);
+        const uint32_t main = g.at;
+        conv(&g, bits, 64, &conv_3x3, 1, true);
+        const uint32_t other = g.at;
+        if (i % 2 == 0) { /* each convolution is the other's shortcut */
+            const uint32_t a = stream_of(&g, main), b = stream_of(&g, other);
+            made(&g, i ? xn_writer_add(g.writer, b, a) : xn_writer_add(g.writer, a, b), 32768, 300);
+        } else { /* what is added is made of the other, and stands behind both */
+            g.at = stream_of(&g, other);
+            gentle_rprelu(&g);
+            const uint32_t shortcut = g.at;
+            g.at = main;
+            add_to_stream(&g, shortcut);
+        }
+        stream = g.at;
+    }
+    made(&g, xn_writer_global_avgpool(g.writer, stream, 1, 4, XN_DTYPE_I16), 32768, 300);
+    plain_scale(&g, 1, 5, XN_DTYPE_I8);
+    dense(&g, g.at, 10, false);
+    finish(&g, g.at);
+    return load(g.writer, seed);
+}
+
 struct xn_network *xn_random_resnet18(uint64_t seed)
 {
     struct growth g = growth_new(seed, 32, 32, 3, XN_DTYPE_U8);

@@ -35,6 +35,9 @@ struct xn_network *xn_random_resnet18_imagenet(uint64_t seed);
 /** Maps of one pixel by convolutions and fully connected layers, many of them alive at once, that no convolution reads. */
 struct xn_network *xn_random_one_pixel(uint64_t seed);
 
+/** Residual convolutions whose shortcuts are convolutions too, and stand behind them in the file. */
+struct xn_network *xn_random_shortcuts(uint64_t seed);
+
 /** What follows the convolution of xn_random_layer. */
 enum xn_random_finish {
     XN_RANDOM_BITS,     /**< threshold */
