@@ -87,6 +87,119 @@ static void depthwise_bits(const struct xn_cpu_tile *tile)
 
 const struct xn_cpu_conv_kernel XN_LEVEL(depthwise_bits) = {.run = depthwise_bits, .tile = XN_CPU_TILE_MAX};
 
+#if defined(__AVX2__)
+
+/* Two taps of a channel, side by side, are multiplied and added by one instruction. */
+
+#if defined(__AVX512BW__)
+#define I16_LANES 32u
+#define I16_GROUP 8u /* pixels whose sums stay in registers */
+typedef __m512i i16s;
+
+XN_INLINE i16s i16_load(const int16_t *from)
+{
+    return _mm512_loadu_si512(from);
+}
+XN_INLINE i16s i16_low(i16s a, i16s b)
+{
+    return _mm512_unpacklo_epi16(a, b);
+}
+XN_INLINE i16s i16_high(i16s a, i16s b)
+{
+    return _mm512_unpackhi_epi16(a, b);
+}
+XN_INLINE i16s i16_sum(i16s sum, i16s x, i16s w)
+{
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(x, w));
+}
+/** Sums of what i16_low and i16_high gave, in the order of channels. */
+XN_INLINE void i16_store(int32_t *acc, i16s low, i16s high)
+{
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    _mm512_storeu_si512(acc, _mm512_permutex2var_epi64(low, first, high));
+    _mm512_storeu_si512(acc + 16, _mm512_permutex2var_epi64(low, second, high));
+}
+#else
+#define I16_LANES 16u
+#define I16_GROUP 4u
+typedef __m256i i16s;
+
+XN_INLINE i16s i16_load(const int16_t *from)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)from);
+}
+XN_INLINE i16s i16_low(i16s a, i16s b)
+{
+    return _mm256_unpacklo_epi16(a, b);
+}
+XN_INLINE i16s i16_high(i16s a, i16s b)
+{
+    return _mm256_unpackhi_epi16(a, b);
+}
+XN_INLINE i16s i16_sum(i16s sum, i16s x, i16s w)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+}
+XN_INLINE void i16_store(int32_t *acc, i16s low, i16s high)
+{
+    _mm256_storeu_si256((__m256i *)(void *)acc, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256((__m256i *)(void *)(acc + 8), _mm256_permute2x128_si256(low, high, 0x31));
+}
+#endif
+
+/** Channels c.. of pixels first..first+n-1. */
+XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_t c, const uint32_t n)
+{
+    const uint32_t taps = tile->rows * tile->run;
+    const int16_t *weights = (const int16_t *)tile->weights + c;
+    const i16s none = i16_load(weights) ^ i16_load(weights);
+    i16s low[I16_GROUP], high[I16_GROUP];
+
+    for (uint32_t p = 0; p < n; p++)
+        low[p] = high[p] = none;
+    for (uint32_t tap = 0; tap < taps; tap += 2) {
+        const uint32_t next = XN_MIN(tap + 1, taps - 1); /* the last one may be alone */
+        const size_t at = tap / tile->run * tile->row_bytes + tap % tile->run * tile->tap_bytes;
+        const size_t at_next = next / tile->run * tile->row_bytes + next % tile->run * tile->tap_bytes;
+        const i16s w = i16_load(weights + tap * XN_CPU_CHUNK);
+        const i16s w_next = next > tap ? i16_load(weights + next * XN_CPU_CHUNK) : none;
+        const i16s w_low = i16_low(w, w_next), w_high = i16_high(w, w_next);
+        for (uint32_t p = 0; p < n; p++) {
+            const uint8_t *pixel = (const uint8_t *)tile->pixels[first + p] + c * sizeof(int16_t);
+            const i16s x = i16_load((const int16_t *)(const void *)(pixel + at));
+            const i16s x_next = i16_load((const int16_t *)(const void *)(pixel + at_next));
+            low[p] = i16_sum(low[p], i16_low(x, x_next), w_low);
+            high[p] = i16_sum(high[p], i16_high(x, x_next), w_high);
+        }
+    }
+    for (uint32_t p = 0; p < n; p++)
+        i16_store(acc_of(tile, first + p) + c, low[p], high[p]);
+}
+
+#define I16_CASE(k)                                                                                                    \
+    case k:                                                                                                            \
+        i16_group(tile, p, c, XN_MIN(k, I16_GROUP));                                                                   \
+        break;
+
+static void depthwise_i16(const struct xn_cpu_tile *tile)
+{
+    for (uint32_t c = 0; c < XN_CPU_CHUNK; c += I16_LANES)
+        for (uint32_t p = 0; p < tile->n; p += I16_GROUP)
+            switch (XN_MIN(tile->n - p, I16_GROUP)) {
+                I16_CASE(1)
+                I16_CASE(2)
+                I16_CASE(3)
+                I16_CASE(4)
+                I16_CASE(5)
+                I16_CASE(6)
+                I16_CASE(7)
+                I16_CASE(8)
+            }
+}
+
+#else
+
 static void depthwise_i16(const struct xn_cpu_tile *tile)
 {
     for (uint32_t p = 0; p < tile->n; p++) {
@@ -103,6 +216,8 @@ static void depthwise_i16(const struct xn_cpu_tile *tile)
         memcpy(acc_of(tile, p), sum, sizeof(sum));
     }
 }
+
+#endif
 
 const struct xn_cpu_conv_kernel XN_LEVEL(depthwise_i16) = {.run = depthwise_i16, .tile = XN_CPU_TILE_MAX};
 
