@@ -115,14 +115,15 @@ def sum_block(f: Function, n: int, unit_bytes: int, weight_bytes: int, step, unr
     f(f"mov {ROWS}(%rdi), %ebx")
     f.label("2")
     f(f"mov {RUN}(%rdi), %eax")
-    f(f"cmp ${unroll}, %eax")
-    f("jb 4f")
-    units("3", unroll)
-    f(f"sub ${unroll}, %eax")
-    f(f"cmp ${unroll}, %eax")
-    f("jae 3b")
-    f("test %eax, %eax")
-    f("jz 5f")
+    if unroll > 1:
+        f(f"cmp ${unroll}, %eax")
+        f("jb 4f")
+        units("3", unroll)
+        f(f"sub ${unroll}, %eax")
+        f(f"cmp ${unroll}, %eax")
+        f("jae 3b")
+        f("test %eax, %eax")
+        f("jz 5f")
     units("4", 1)
     f("dec %eax")
     f("jnz 4b")
@@ -147,7 +148,7 @@ def each_block(f: Function, block) -> None:
 # ---- bits ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def sum_pairs(f: Function, n: int) -> None:
+def sum_pairs(f: Function, n: int, unroll: int) -> None:
     """The sums of one block, of 16 channels each in zmm p and n + p."""
 
     def add_pair(a0: str, a: str, half: int, total: int, t: str) -> None:
@@ -170,14 +171,14 @@ def sum_pairs(f: Function, n: int) -> None:
     for p in range(n):
         f(f"vpbroadcastd {4 * p}(%rax), {f.v(p)}")
         f(f"vmovdqa64 {f.v(p)}, {f.v(n + p)}")
-    sum_block(f, n, 8, 256, step, PAIR_UNROLL)
+    sum_block(f, n, 8, 256, step, unroll)
 
 
 def pair(n: int) -> Function:
     f = Function(f"xn_cpu_pair_avx512_{n}", range(2 * n, 28))
 
     def block() -> None:
-        sum_pairs(f, n)
+        sum_pairs(f, n, PAIR_UNROLL)
         f("mov %rcx, %rax")
         for p in range(n):
             f(f"vmovdqu64 {f.v(p)}, (%rax)")
@@ -313,7 +314,7 @@ def fused(kind: str, n: int) -> Function:
     for block in range(2):
         if kind != "bits":
             fetch_stream(f, n, block)
-        sum_pairs(f, n)
+        sum_pairs(f, n, PAIR_UNROLL if kind == "bits" else 1)
         if kind == "bits":
             compare_counts(f, n, block)
         else:
