@@ -275,24 +275,13 @@ static void step_copy(struct builder *b, uint32_t i, const struct xn_cpu_copy *c
     b->slots[b->scratch[step * SCRATCH]].last = step + 1;
 }
 
-/** Chunks of one row may go to different threads where no two of them count the same pixel's bits. */
-static bool can_split_chunks(const struct builder *b, const struct xn_cpu_step *s)
-{
-    if (!s->conv.whole)
-        return false;
-    for (uint32_t k = 0; k < s->chain.n_stages; k++)
-        if (s->chain.stages[k].op == XN_CPU_STAGE_BITS && b->maps[s->chain.stages[k].value].counts)
-            return false;
-    return true;
-}
-
-/** Kernels that fuse a chain count the bits that they write: is there a place for the counts of all of them? */
-static bool can_fuse(const struct builder *b, const struct xn_cpu_chain *chain)
+/** Does `chain` write bits to a map that has counts (`counted`), or that has none? */
+static bool writes_bits(const struct builder *b, const struct xn_cpu_chain *chain, bool counted)
 {
     for (uint32_t k = 0; k < chain->n_stages; k++)
-        if (chain->stages[k].op == XN_CPU_STAGE_BITS && !b->maps[chain->stages[k].value].counts)
-            return false;
-    return true;
+        if (chain->stages[k].op == XN_CPU_STAGE_BITS && b->maps[chain->stages[k].value].counts == counted)
+            return true;
+    return false;
 }
 
 static int make_step(struct builder *b, uint32_t i);
@@ -385,7 +374,8 @@ static int step_conv(struct builder *b, uint32_t i)
     r = grow_chain(b, step, i + 1);
     if (r < 0)
         return r;
-    s->by_chunk = can_split_chunks(b, s);
+    /* Chunks of one row may go to different threads where no two of them count the same pixel's bits. */
+    s->by_chunk = s->conv.whole && !writes_bits(b, &s->chain, true);
     r = xn_cpu_slice(b->plan, &s->chain, conv.stride_h, conv.stride_w, &s->conv);
     if (r < 0)
         return r;
@@ -394,7 +384,7 @@ static int step_conv(struct builder *b, uint32_t i)
                       : conv.pairs                  ? XN_CPU_ROWS_PAIRS
                                                     : XN_CPU_ROWS_COUNTS,
                       XN_DTYPE_I32, out->min, out->max, &conv);
-    if (!can_fuse(b, &s->chain))
+    if (writes_bits(b, &s->chain, false)) /* kernels that fuse a chain count the bits that they write */
         s->chain.fused = XN_CPU_FUSED_NONE;
     return r;
 }
