@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Convolutions of whole numbers, forward and backward, from the stream to sums and back, for processors with
- * AVX-512 VNNI.
+ * AVX-512 VNNI or AVX2.
  *
  * Forward, activations (bits, int8 counts or pixels) are bytes and weights int8: VPDPBUSD makes four products a
- * lane, four times a float's rate, and the sums are exact. Backward, gradients become int16 with a scale of their
+ * lane, four times a float's rate, and the sums are exact. With AVX2 both are int16, two products a lane by VPMADDWD:
+ * its product of bytes saturates. Backward, gradients become int16 with a scale of their
  * own for each group of images (their largest is 32767, or less where sums could pass 2^31), activations and
- * weights int16: VPDPWSSD makes two products a lane. 15 bits are more than enough for gradients that come through
- * an estimator of sign's derivative.
+ * weights int16: VPDPWSSD, or VPMADDWD, makes two products a lane. 15 bits are more than enough for gradients that
+ * come through an estimator of sign's derivative.
  *
  * Work goes by groups of images small enough for the first caches. For each, the activations are made from the
  * stream h: forward with the border that padding asks for ("padded"), backward in pairs of pixels ("paired").
@@ -22,22 +23,115 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#if (defined(__AVX512VNNI__) && defined(__AVX512BW__)) || (defined(__AVX2__) && defined(__FMA__))
 
 #include <immintrin.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-enum {
-    LANES = 16,
-    VECTORS_MAX = 4,
-    OUTPUTS_MAX = 6,
-    TAPS_MAX = 49,
-    GROUP_PIXELS = 256,
-    SLACK_BYTES = 64,
-    CHANNELS_MAX = 4
-};
+enum { OUTPUTS_MAX = 6, TAPS_MAX = 49, GROUP_PIXELS = 256, SLACK_BYTES = 64, CHANNELS_MAX = 4 };
+
+/* ---- what the two instruction sets differ in --------------------------------------------------------------------
+ *
+ * LANES sums of 32 bits to a vector, up to VECTORS_MAX vectors to a tile; forward, DEPTH products to a lane, of an
+ * activation `input` and a `weight`. The sums of products are asm, because gcc copies and stores the sums at every
+ * step otherwise, at half of the speed. */
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+
+enum { LANES = 16, VECTORS_MAX = 4, DEPTH = 4, UNSIGNED = 1 };
+#define EACH_SIZE(M, kind, n) M(kind, n, 1) M(kind, n, 2) M(kind, n, 3) M(kind, n, 4)
+#define SIZES(kind, n)                                                                                                 \
+    {                                                                                                                  \
+        kind##_##n##_1, kind##_##n##_2, kind##_##n##_3, kind##_##n##_4                                                 \
+    }
+typedef __m512i vector;
+typedef uint8_t input;
+typedef int8_t weight;
+
+INLINE void add_words(vector *sum, vector a, vector b)
+{
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+}
+
+INLINE void add_forward(vector *sum, vector a, vector b)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+}
+
+INLINE vector load(const void *at)
+{
+    return _mm512_loadu_si512(at);
+}
+
+INLINE vector lanes_of(int32_t v)
+{
+    return _mm512_set1_epi32(v);
+}
+
+/* to [LANES] = sums * factor, and to [LANES] += sums * factor. */
+INLINE void store_times(float *to, vector sums, float factor)
+{
+    _mm512_storeu_ps(to, _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(factor)));
+}
+
+INLINE void add_times(float *to, vector sums, float factor)
+{
+    _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(factor), _mm512_loadu_ps(to)));
+}
+
+#else
+
+enum { LANES = 8, VECTORS_MAX = 2, DEPTH = 2, UNSIGNED = 0 };
+#define EACH_SIZE(M, kind, n) M(kind, n, 1) M(kind, n, 2)
+#define SIZES(kind, n)                                                                                                 \
+    {                                                                                                                  \
+        kind##_##n##_1, kind##_##n##_2                                                                                 \
+    }
+typedef __m256i vector;
+typedef int16_t input;
+typedef int16_t weight;
+
+INLINE void add_words(vector *sum, vector a, vector b)
+{
+    vector products;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(*sum), "=&x"(products) : "x"(a), "x"(b));
+}
+
+INLINE void add_forward(vector *sum, vector a, vector b)
+{
+    add_words(sum, a, b);
+}
+
+INLINE vector load(const void *at)
+{
+    return _mm256_loadu_si256((const __m256i_u *)at);
+}
+
+INLINE vector lanes_of(int32_t v)
+{
+    return _mm256_set1_epi32(v);
+}
+
+INLINE void store_times(float *to, vector sums, float factor)
+{
+    _mm256_storeu_ps(to, _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(factor)));
+}
+
+INLINE void add_times(float *to, vector sums, float factor)
+{
+    _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(factor), _mm256_loadu_ps(to)));
+}
+
+#endif
+
+INLINE vector broadcast(const void *at)
+{
+    int32_t v;
+    memcpy(&v, at, sizeof(v));
+    return lanes_of(v);
+}
 
 int xn_convolve_available(void)
 {
@@ -64,9 +158,10 @@ static long group_images(const struct shape *s)
 /* ---- activations ------------------------------------------------------------------------------------------------
  * */
 
+/* What is added to activations so that they are unsigned. */
 static int source_zero(const struct source *x)
 {
-    return x->mode == SOURCE_SIGN ? 1 : x->mode == SOURCE_INT8 ? 128 : 0;
+    return !UNSIGNED ? 0 : x->mode == SOURCE_SIGN ? 1 : x->mode == SOURCE_INT8 ? 128 : 0;
 }
 
 INLINE int activation(const struct source *x, float h, long c)
@@ -79,16 +174,16 @@ INLINE int activation(const struct source *x, float h, long c)
     return (int)(v < -128 ? -128 : v > 127 ? 127 : v);
 }
 
-INLINE void bytes_of(const struct source *x, const float *restrict h, uint8_t *restrict out, long pixels, long c,
-                     int zero)
+INLINE void inputs_of(const struct source *x, const float *restrict h, input *restrict out, long pixels, long c,
+                      int zero)
 {
     for (long p = 0; p < pixels; p++)
         for (long j = 0; j < c; j++)
-            out[p * c + j] = (uint8_t)(activation(x, h[p * c + j], j) + zero);
+            out[p * c + j] = (input)(activation(x, h[p * c + j], j) + zero);
 }
 
-/* padded [h+2p][w+2p][ic] of image `h`, bytes plus `zero`, which the border holds already. */
-static void fill_padded(const struct source *x, const struct shape *s, const float *h, uint8_t *padded)
+/* padded [h+2p][w+2p][ic] of image `h`, activations plus `zero`, which the border holds already. */
+static void fill_padded(const struct source *x, const struct shape *s, const float *h, input *padded)
 {
     long pad = s->kernel / 2, pitch = (s->w + 2 * pad) * s->ic;
     int zero = source_zero(x);
@@ -96,16 +191,16 @@ static void fill_padded(const struct source *x, const struct shape *s, const flo
 
     for (long y = 0; y < s->h; y++) {
         const float *from = h + y * s->w * s->ic;
-        uint8_t *to = padded + (y + pad) * pitch + pad * s->ic;
+        input *to = padded + (y + pad) * pitch + pad * s->ic;
         if (x->mode == SOURCE_SIGN) {
             local.mode = SOURCE_SIGN;
-            bytes_of(&local, from, to, s->w, s->ic, zero);
+            inputs_of(&local, from, to, s->w, s->ic, zero);
         } else if (x->mode == SOURCE_INT8) {
             local.mode = SOURCE_INT8;
-            bytes_of(&local, from, to, s->w, s->ic, zero);
+            inputs_of(&local, from, to, s->w, s->ic, zero);
         } else {
             local.mode = SOURCE_PIXELS;
-            bytes_of(&local, from, to, s->w, s->ic, zero);
+            inputs_of(&local, from, to, s->w, s->ic, zero);
         }
     }
 }
@@ -125,10 +220,10 @@ struct tile {
     const void *weights; /* of the block of channels */
     const struct tap *taps;
     long taps_count;
-    const int32_t *start; /* [NV*16], bytes only: what sums begin with */
+    const int32_t *start; /* [NV*LANES], forward only: what sums begin with */
     float *out;
     long out_step;
-    float factor; /* int16 only */
+    float factor;
 };
 
 /* Sums are variables of their own, aPV for output P and vector V: gcc keeps arrays of them in memory. EACH(M) is
@@ -137,58 +232,39 @@ struct tile {
 #define EACH(M)                                                                                                        \
     EACH_VECTOR(M, 0) EACH_VECTOR(M, 1) EACH_VECTOR(M, 2) EACH_VECTOR(M, 3) EACH_VECTOR(M, 4) EACH_VECTOR(M, 5)
 #define EACH_OUTPUT(M) M(0) M(1) M(2) M(3) M(4) M(5)
-#define DECLARE(p, v)  __m512i a##p##v = _mm512_setzero_si512();
+#define DECLARE(p, v)  vector a##p##v = lanes_of(0);
 
-/* As asm, because gcc copies and stores the sums at every step otherwise, at half of the speed. */
-INLINE void add_words(__m512i *sum, __m512i a, __m512i b)
-{
-    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
-}
+#define STORE(p, v)                                                                                                    \
+    if (p < P && v < NV)                                                                                               \
+        store_times(t->out + p * t->out_step + v * LANES, a##p##v, t->factor);
 
-/* a unsigned, b signed. */
-INLINE void add_bytes(__m512i *sum, __m512i a, __m512i b)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
-}
-
-INLINE __m512i broadcast(const void *at)
-{
-    int32_t v;
-    memcpy(&v, at, sizeof(v));
-    return _mm512_set1_epi32(v);
-}
-
-INLINE void tile_bytes(const struct tile *t, const int P, const int NV)
+INLINE void tile_forward(const struct tile *t, const int P, const int NV)
 {
 #define START(p, v)                                                                                                    \
     if (p < P && v < NV)                                                                                               \
-        a##p##v = _mm512_loadu_si512(t->start + v * LANES);
+        a##p##v = load(t->start + v * LANES);
 #define PRODUCT(p, v)                                                                                                  \
     if (v < NV)                                                                                                        \
-        add_bytes(&a##p##v, b, w##v);
+        add_forward(&a##p##v, b, w##v);
 #define PRODUCTS(p)                                                                                                    \
     if (p < P) {                                                                                                       \
-        __m512i b = broadcast(x + p * step + k);                                                                       \
+        vector b = broadcast(x + p * step + k);                                                                        \
         EACH_VECTOR(PRODUCT, p)                                                                                        \
     }
-#define STORE(p, v)                                                                                                    \
-    if (p < P && v < NV)                                                                                               \
-        _mm512_storeu_ps(t->out + p * t->out_step + v * LANES, _mm512_cvtepi32_ps(a##p##v));
-    const long step = t->in_step;
+    const long step = t->in_step, size = LANES * DEPTH;
     EACH(DECLARE)
     EACH(START)
     for (long i = 0; i < t->taps_count; i++) {
-        const uint8_t *x = (const uint8_t *)t->in + t->taps[i].in;
-        const int8_t *w = (const int8_t *)t->weights + t->taps[i].w;
-        for (long k = 0; k < t->taps[i].k; k += 4, w += NV * 64) {
-            __m512i w0 = _mm512_loadu_si512(w), w1 = NV > 1 ? _mm512_loadu_si512(w + 64) : w0;
-            __m512i w2 = NV > 2 ? _mm512_loadu_si512(w + 128) : w0, w3 = NV > 3 ? _mm512_loadu_si512(w + 192) : w0;
+        const input *x = (const input *)t->in + t->taps[i].in;
+        const weight *w = (const weight *)t->weights + t->taps[i].w;
+        for (long k = 0; k < t->taps[i].k; k += DEPTH, w += NV * size) {
+            vector w0 = load(w), w1 = NV > 1 ? load(w + size) : w0;
+            vector w2 = NV > 2 ? load(w + 2 * size) : w0, w3 = NV > 3 ? load(w + 3 * size) : w0;
             EACH_OUTPUT(PRODUCTS)
         }
     }
     EACH(STORE)
 #undef PRODUCT
-#undef STORE
 }
 
 INLINE void tile_words(const struct tile *t, const int P, const int NV)
@@ -196,18 +272,14 @@ INLINE void tile_words(const struct tile *t, const int P, const int NV)
 #define PRODUCT(p, v)                                                                                                  \
     if (v < NV)                                                                                                        \
         add_words(&a##p##v, b, w##v);
-#define STORE(p, v)                                                                                                    \
-    if (p < P && v < NV)                                                                                               \
-        _mm512_storeu_ps(t->out + p * t->out_step + v * LANES, _mm512_mul_ps(_mm512_cvtepi32_ps(a##p##v), factor));
-    const long step = t->in_step;
-    const __m512 factor = _mm512_set1_ps(t->factor);
+    const long step = t->in_step, size = LANES * 2;
     EACH(DECLARE)
     for (long i = 0; i < t->taps_count; i++) {
         const int16_t *x = (const int16_t *)t->in + t->taps[i].in;
         const int16_t *w = (const int16_t *)t->weights + t->taps[i].w;
-        for (long k = 0; k < t->taps[i].k; k += 2, w += NV * 32) {
-            __m512i w0 = _mm512_loadu_si512(w), w1 = NV > 1 ? _mm512_loadu_si512(w + 32) : w0;
-            __m512i w2 = NV > 2 ? _mm512_loadu_si512(w + 64) : w0, w3 = NV > 3 ? _mm512_loadu_si512(w + 96) : w0;
+        for (long k = 0; k < t->taps[i].k; k += 2, w += NV * size) {
+            vector w0 = load(w), w1 = NV > 1 ? load(w + size) : w0;
+            vector w2 = NV > 2 ? load(w + 2 * size) : w0, w3 = NV > 3 ? load(w + 3 * size) : w0;
             EACH_OUTPUT(PRODUCTS)
         }
     }
@@ -223,26 +295,25 @@ typedef void (*tile_function)(const struct tile *t);
     {                                                                                                                  \
         tile_##kind(t, p, v);                                                                                          \
     }
-#define TILES(kind, p) TILE(kind, p, 1) TILE(kind, p, 2) TILE(kind, p, 3) TILE(kind, p, 4)
 /* clang-format off */
-#define ROW(kind, p) {kind##_##p##_1, kind##_##p##_2, kind##_##p##_3, kind##_##p##_4}
 #define TABLE(kind)                                                                                                    \
-    TILES(kind, 1) TILES(kind, 2) TILES(kind, 3) TILES(kind, 4) TILES(kind, 5) TILES(kind, 6)                          \
+    EACH_SIZE(TILE, kind, 1) EACH_SIZE(TILE, kind, 2) EACH_SIZE(TILE, kind, 3)                                         \
+    EACH_SIZE(TILE, kind, 4) EACH_SIZE(TILE, kind, 5) EACH_SIZE(TILE, kind, 6)                                         \
     static const tile_function kind##_tiles[OUTPUTS_MAX][VECTORS_MAX] = {                                              \
-        ROW(kind, 1), ROW(kind, 2), ROW(kind, 3), ROW(kind, 4), ROW(kind, 5), ROW(kind, 6)};
-TABLE(bytes)
+        SIZES(kind, 1), SIZES(kind, 2), SIZES(kind, 3), SIZES(kind, 4), SIZES(kind, 5), SIZES(kind, 6)};
+TABLE(forward)
 TABLE(words)
 /* clang-format on */
 
-/* `count` outputs in a row, in tiles. bytes: elements of 1 byte (with `start`), else of 2. */
-static void run_row(struct tile t, long count, int vectors, int bytes)
+/* `count` outputs in a row, in tiles. forward: of inputs and weights, with `start`; else of words. */
+static void run_row(struct tile t, long count, int vectors, int forward)
 {
-    const tile_function(*table)[VECTORS_MAX] = bytes ? bytes_tiles : words_tiles;
+    const tile_function(*table)[VECTORS_MAX] = forward ? forward_tiles : words_tiles;
 
     for (long tiles = (count + OUTPUTS_MAX - 1) / OUTPUTS_MAX; count > 0 && tiles > 0; tiles--) {
         long p = (count + tiles - 1) / tiles;
         table[p - 1][vectors - 1](&t);
-        t.in = (const char *)t.in + p * t.in_step * (bytes ? 1 : 2);
+        t.in = (const char *)t.in + p * t.in_step * (forward ? (long)sizeof(input) : 2);
         t.out += p * t.out_step;
         count -= p;
     }
@@ -251,35 +322,36 @@ static void run_row(struct tile t, long count, int vectors, int bytes)
 /* ---- forward ----------------------------------------------------------------------------------------------------
  * */
 
-/* A row of taps: the k*ic inputs of one kernel row lie together. Rounded up to fours, the rest with weights of 0. */
+/* A row of taps: the k*ic inputs of one kernel row lie together. Rounded up to DEPTH, the rest with weights of 0. */
 static long row_elements(const struct shape *s)
 {
-    return (s->kernel * s->ic + 3) / 4 * 4;
+    return (s->kernel * s->ic + DEPTH - 1) / DEPTH * DEPTH;
 }
 
-/* Weights [block][ky][row/4][vectors][16][4] from [oc][k][k][ic], and start [oc] = -zero * sum of the filter. */
-static void pack_bytes(const struct shape *s, const float *w, int zero, int8_t *packed, int32_t *start)
+/* Weights [block][ky][row/DEPTH][vectors][LANES][DEPTH] from [oc][k][k][ic], and start [oc] = -zero * sum of the
+ * filter. */
+static void pack_forward(const struct shape *s, const float *w, int zero, weight *packed, int32_t *start)
 {
     long row = row_elements(s), used = s->kernel * s->ic;
 
-    memset(packed, 0, (size_t)(s->oc * s->kernel * row));
+    memset(packed, 0, (size_t)(s->oc * s->kernel * row) * sizeof(*packed));
     for (long o = 0; o < s->oc; o++) {
         long block = o / (LANES * VECTORS_MAX), first = block * LANES * VECTORS_MAX;
         long vectors = min_long(s->oc - first, LANES * VECTORS_MAX) / LANES;
-        int8_t *to = packed + first * s->kernel * row + (o - first) * 4;
+        weight *to = packed + first * s->kernel * row + (o - first) * DEPTH;
         int32_t sum = 0;
         for (long ky = 0; ky < s->kernel; ky++) {
             for (long i = 0; i < used; i++) {
-                int8_t v = (int8_t)w[(o * s->kernel + ky) * used + i];
+                weight v = (weight)w[(o * s->kernel + ky) * used + i];
                 sum += v;
-                to[(ky * row + i / 4 * 4) * vectors * LANES + i % 4] = v;
+                to[(ky * row + i / DEPTH * DEPTH) * vectors * LANES + i % DEPTH] = v;
             }
         }
         start[o] = -zero * sum;
     }
 }
 
-static void forward_image(const struct shape *s, const uint8_t *padded, const int8_t *packed, const int32_t *start,
+static void forward_image(const struct shape *s, const input *padded, const weight *packed, const int32_t *start,
                           float *out)
 {
     long row = row_elements(s), pitch = (s->w + s->kernel / 2 * 2) * s->ic, oh = out_size(s->h, s),
@@ -298,7 +370,8 @@ static void forward_image(const struct shape *s, const uint8_t *padded, const in
                              .taps_count = s->kernel,
                              .start = start + first,
                              .out = out + y * ow * s->oc + first,
-                             .out_step = s->oc};
+                             .out_step = s->oc,
+                             .factor = 1};
             run_row(t, ow, vectors, 1);
         }
     }
@@ -306,20 +379,20 @@ static void forward_image(const struct shape *s, const uint8_t *padded, const in
 
 int xn_convolve(const struct shape *s, const struct source *x, const float *w, float *out)
 {
-    long pad = s->kernel / 2, padded_bytes = (s->h + 2 * pad) * (s->w + 2 * pad) * s->ic + SLACK_BYTES,
+    long pad = s->kernel / 2, padded_count = (s->h + 2 * pad) * (s->w + 2 * pad) * s->ic + SLACK_BYTES,
          image = out_size(s->h, s) * out_size(s->w, s) * s->oc;
-    int8_t *packed = malloc((size_t)(s->oc * s->kernel * row_elements(s)));
+    weight *packed = malloc((size_t)(s->oc * s->kernel * row_elements(s)) * sizeof(*packed));
     int32_t *start = malloc((size_t)s->oc * sizeof(*start));
     int failed = !packed || !start;
 
     if (!failed) {
-        pack_bytes(s, w, source_zero(x), packed, start);
+        pack_forward(s, w, source_zero(x), packed, start);
 #pragma omp parallel reduction(| : failed)
         {
-            uint8_t *padded = malloc((size_t)padded_bytes);
+            input *padded = malloc((size_t)padded_count * sizeof(*padded));
             failed |= !padded;
-            if (padded)
-                memset(padded, source_zero(x), (size_t)padded_bytes);
+            for (long i = 0; padded && i < padded_count; i++)
+                padded[i] = (input)source_zero(x);
 #pragma omp for schedule(static)
             for (long i = 0; i < s->n; i++) {
                 if (!padded)
@@ -462,7 +535,6 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
     long oh = out_size(s->h, s), half = (out_size(s->w, s) + 1) / 2, height = s->h + s->kernel / 2 * 2,
          pitch = (s->w + s->kernel / 2 * 2) * s->ic;
     long step = 2 * s->stride * s->ic;
-    const __m512 f = _mm512_set1_ps(factor);
 
 #define PRODUCT(p, v)                                                                                                  \
     if (v < NV)                                                                                                        \
@@ -470,13 +542,12 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
 #undef PRODUCTS
 #define PRODUCTS(p)                                                                                                    \
     if (p < I) {                                                                                                       \
-        __m512i b = broadcast(x + p);                                                                                  \
+        vector b = broadcast(x + p);                                                                                   \
         EACH_VECTOR(PRODUCT, p)                                                                                        \
     }
 #define ADD(p, v)                                                                                                      \
     if (p < I && v < NV) {                                                                                             \
-        float *to = dw + p * s->oc + v * LANES;                                                                        \
-        _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(a##p##v), f, _mm512_loadu_ps(to)));                    \
+        add_times(dw + p * s->oc + v * LANES, a##p##v, factor);                                                        \
     }
 #define FOUR(M) EACH_VECTOR(M, 0) EACH_VECTOR(M, 1) EACH_VECTOR(M, 2) EACH_VECTOR(M, 3)
     FOUR(DECLARE)
@@ -484,8 +555,8 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
         const int32_t *x = paired + (r / oh * height + r % oh * s->stride) * pitch;
         const int16_t *g = pairs + r * half * s->oc * 2;
         for (long q = 0; q < half; q++, g += s->oc * 2, x += step) {
-            __m512i g0 = _mm512_loadu_si512(g), g1 = NV > 1 ? _mm512_loadu_si512(g + 32) : g0;
-            __m512i g2 = NV > 2 ? _mm512_loadu_si512(g + 64) : g0, g3 = NV > 3 ? _mm512_loadu_si512(g + 96) : g0;
+            vector g0 = load(g), g1 = NV > 1 ? load(g + 2 * LANES) : g0;
+            vector g2 = NV > 2 ? load(g + 4 * LANES) : g0, g3 = NV > 3 ? load(g + 6 * LANES) : g0;
             PRODUCTS(0) PRODUCTS(1) PRODUCTS(2) PRODUCTS(3)
         }
     }
@@ -496,23 +567,18 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
 typedef void (*weight_function)(const struct shape *s, const int16_t *pairs, const int32_t *paired, long images,
                                 float factor, float *dw);
 
-#define WEIGHT(i, v)                                                                                                   \
+#define WEIGHT(kind, i, v)                                                                                             \
     static void weight_##i##_##v(const struct shape *s, const int16_t *pairs, const int32_t *paired, long images,      \
                                  float factor, float *dw)                                                              \
     {                                                                                                                  \
         weight_tile(s, pairs, paired, images, factor, dw, i, v);                                                       \
     }
-#define WEIGHTS(i) WEIGHT(i, 1) WEIGHT(i, 2) WEIGHT(i, 3) WEIGHT(i, 4)
-WEIGHTS(1)
-WEIGHTS(2)
-WEIGHTS(3)
-WEIGHTS(4)
-#define WEIGHT_ROW(i)                                                                                                  \
-    {                                                                                                                  \
-        weight_##i##_1, weight_##i##_2, weight_##i##_3, weight_##i##_4                                                 \
-    }
-static const weight_function weight_tiles[CHANNELS_MAX][VECTORS_MAX] = {WEIGHT_ROW(1), WEIGHT_ROW(2), WEIGHT_ROW(3),
-                                                                        WEIGHT_ROW(4)};
+EACH_SIZE(WEIGHT, weight, 1)
+EACH_SIZE(WEIGHT, weight, 2)
+EACH_SIZE(WEIGHT, weight, 3)
+EACH_SIZE(WEIGHT, weight, 4)
+static const weight_function weight_tiles[CHANNELS_MAX][VECTORS_MAX] = {SIZES(weight, 1), SIZES(weight, 2),
+                                                                        SIZES(weight, 3), SIZES(weight, 4)};
 
 static void weights_of_group(const struct shape *s, const struct scratch *k, long images, float factor)
 {
@@ -533,7 +599,7 @@ static void weights_of_group(const struct shape *s, const struct scratch *k, lon
 /* ---- backward: activations --------------------------------------------------------------------------------------
  * */
 
-/* Weights int16 [block of ic][ky][kx][oc/2][vectors][16][2] from [oc][k][k][ic]. */
+/* Weights int16 [block of ic][ky][kx][oc/2][vectors][LANES][2] from [oc][k][k][ic]. */
 static void pack_words(const struct shape *s, const float *w, int16_t *packed)
 {
     long taps = s->kernel * s->kernel;
@@ -653,12 +719,12 @@ static void through_source(const struct source *x, const struct shape *s, const 
  * group's pixels. */
 static float gradient_limit(const struct shape *s, const struct source *x, const float *w, long images)
 {
-    double largest = x->mode == SOURCE_SIGN ? 1 : x->mode == SOURCE_INT8 ? 128 : 255, weight = 1, limit;
+    double largest = x->mode == SOURCE_SIGN ? 1 : x->mode == SOURCE_INT8 ? 128 : 255, heaviest = 1, limit;
 
     for (long i = 0; i < s->oc * s->kernel * s->kernel * s->ic; i++)
-        weight = fabs((double)w[i]) > weight ? fabs((double)w[i]) : weight;
+        heaviest = fabs((double)w[i]) > heaviest ? fabs((double)w[i]) : heaviest;
     limit = 2147000000.0 / fmax(largest * (double)(images * out_size(s->h, s) * out_size(s->w, s)),
-                                weight * (double)(s->oc * s->kernel * s->kernel));
+                                heaviest * (double)(s->oc * s->kernel * s->kernel));
     return (float)fmin(limit, 32767);
 }
 

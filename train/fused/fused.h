@@ -84,7 +84,7 @@ void xn_fused_down(const float *x, float *out, long n, long h, long w, long c, l
 /* dx [n][h][w][c], wholly written (rows and columns beyond an even size get 0). */
 void xn_fused_down_grad(const float *g, float *dx, long n, long h, long w, long c, long copies);
 
-/* Whether the two below do anything: 1 where the library was built for a processor with AVX-512 VNNI. */
+/* Whether the two below do anything: 1 where the library was built for a processor with AVX-512 VNNI or AVX2. */
 int xn_convolve_available(void);
 /* out [n][oh][ow][oc] = conv(activations of x, w), w whole numbers within int8. */
 int xn_convolve(const struct shape *s, const struct source *x, const float *w, float *out);
