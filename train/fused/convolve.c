@@ -126,6 +126,8 @@ INLINE void add_times(float *to, vector sums, float factor)
 
 #endif
 
+enum { BLOCK = LANES * VECTORS_MAX }; /* channels of a tile */
+
 INLINE vector broadcast(const void *at)
 {
     int32_t v;
@@ -336,8 +338,8 @@ static void pack_forward(const struct shape *s, const float *w, int zero, weight
 
     memset(packed, 0, (size_t)(s->oc * s->kernel * row) * sizeof(*packed));
     for (long o = 0; o < s->oc; o++) {
-        long block = o / (LANES * VECTORS_MAX), first = block * LANES * VECTORS_MAX;
-        long vectors = min_long(s->oc - first, LANES * VECTORS_MAX) / LANES;
+        long block = o / BLOCK, first = block * BLOCK;
+        long vectors = min_long(s->oc - first, BLOCK) / LANES;
         weight *to = packed + first * s->kernel * row + (o - first) * DEPTH;
         int32_t sum = 0;
         for (long ky = 0; ky < s->kernel; ky++) {
@@ -358,8 +360,8 @@ static void forward_image(const struct shape *s, const input *padded, const weig
          ow = out_size(s->w, s);
     struct tap taps[7];
 
-    for (long first = 0; first < s->oc; first += LANES * VECTORS_MAX) {
-        int vectors = (int)(min_long(s->oc - first, LANES * VECTORS_MAX) / LANES);
+    for (long first = 0; first < s->oc; first += BLOCK) {
+        int vectors = (int)(min_long(s->oc - first, BLOCK) / LANES);
         for (long ky = 0; ky < s->kernel; ky++)
             taps[ky] = (struct tap){ky * pitch, ky * row * vectors * LANES, row};
         for (long y = 0; y < oh; y++) {
@@ -414,9 +416,9 @@ int xn_convolve(const struct shape *s, const struct source *x, const float *w, f
 /* What a thread works in. */
 struct scratch {
     int16_t *padded; /* gradients [images][oh+2p][ow+2p][oc], border 0 */
-    int16_t *pairs;  /* gradients [images][oh][ceil(ow/2)][oc][2], 0 beyond the row */
-    int32_t *paired; /* activations [images][h+2p][w+2p][ic] of the pixel and, in the upper half, of the one `stride`
-                        to its right; border 0 */
+    int16_t *pairs;  /* gradients [block of oc][images][oh][ceil(ow/2)][oc of the block][2], 0 beyond the row */
+    int32_t *paired; /* activations [block of ic][images][h+2p][w+2p][ic of the block] of the pixel and, in the upper
+                        half, of the one `stride` to its right; border 0 */
     int16_t *row;    /* activations [w+2p+stride][ic] of one row, border 0 */
     float *gx;       /* [images][h][w][ic] */
     float *dw;       /* [k][k][ic][oc] */
@@ -461,6 +463,17 @@ static float largest_magnitude(const float *restrict g, long count)
     return v;
 }
 
+/* Words of a pixel and, `step` further, of its partner (0: there is none). */
+INLINE void pair_pixels(int32_t *restrict to, const int16_t *restrict a, long step, long count)
+{
+    if (step)
+        for (long j = 0; j < count; j++)
+            to[j] = (int32_t)((uint16_t)a[j] | (uint32_t)(uint16_t)a[j + step] << 16);
+    else
+        for (long j = 0; j < count; j++)
+            to[j] = (uint16_t)a[j];
+}
+
 /* Gradients g of `images` images as int16 times the returned factor. `limit`: the largest magnitude that no sum
  * overflows with. */
 static float quantize_gradients(const struct shape *s, const float *restrict g, long images, float limit,
@@ -474,15 +487,11 @@ static float quantize_gradients(const struct shape *s, const float *restrict g, 
         const float *restrict from = g + r * ow * oc;
         for (long i = 0; i < ow * oc; i++)
             row[i] = (int16_t)rintf(from[i] * scale);
-        for (long q = 0; q < half; q++) {
-            int32_t *restrict pair = (int32_t *)(void *)(k->pairs + (r * half + q) * oc * 2);
-            const int16_t *a = row + 2 * q * oc;
-            if (2 * q + 1 < ow)
-                for (long j = 0; j < oc; j++)
-                    pair[j] = (int32_t)((uint16_t)a[j] | (uint32_t)(uint16_t)a[j + oc] << 16);
-            else
-                for (long j = 0; j < oc; j++)
-                    pair[j] = (uint16_t)a[j];
+        for (long first = 0; first < oc; first += BLOCK) {
+            long size = min_long(oc - first, BLOCK);
+            int32_t *pair = (int32_t *)(void *)k->pairs + first * images * oh * half + r * half * size;
+            for (long q = 0; q < half; q++)
+                pair_pixels(pair + q * size, row + 2 * q * oc + first, 2 * q + 1 < ow ? oc : 0, size);
         }
     }
     return largest > 0 ? largest / limit : 0;
@@ -513,14 +522,22 @@ static void fill_row(const struct source *x, const float *h, int16_t *row, long 
 
 static void fill_paired(const struct source *x, const struct shape *s, const float *h, long images, struct scratch *k)
 {
-    long pad = s->kernel / 2, pitch = (s->w + 2 * pad) * s->ic, step = s->stride * s->ic;
+    long pad = s->kernel / 2, width = s->w + 2 * pad, pixels = images * (s->h + 2 * pad) * width,
+         step = s->stride * s->ic;
 
     for (long r = 0; r < images * s->h; r++) {
-        int32_t *restrict to = k->paired + (r / s->h * (s->h + 2 * pad) + r % s->h + pad) * pitch;
-        const int16_t *restrict row = k->row;
+        long at = (r / s->h * (s->h + 2 * pad) + r % s->h + pad) * width;
         fill_row(x, h + r * s->w * s->ic, k->row + pad * s->ic, s->w, s->ic);
-        for (long i = 0; i < pitch; i++)
-            to[i] = (int32_t)((uint16_t)row[i] | (uint32_t)(uint16_t)row[i + step] << 16);
+        for (long i = 0; i < s->ic; i += CHANNELS_MAX) {
+            long size = min_long(s->ic - i, CHANNELS_MAX);
+            int32_t *to = k->paired + i * pixels + at * size;
+            if (size == CHANNELS_MAX)
+                for (long q = 0; q < width; q++)
+                    pair_pixels(to + q * CHANNELS_MAX, k->row + q * s->ic + i, step, CHANNELS_MAX);
+            else
+                for (long q = 0; q < width; q++)
+                    pair_pixels(to + q * size, k->row + q * s->ic + i, step, size);
+        }
     }
 }
 
@@ -533,8 +550,7 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
                         float *dw, const int I, const int NV)
 {
     long oh = out_size(s->h, s), half = (out_size(s->w, s) + 1) / 2, height = s->h + s->kernel / 2 * 2,
-         pitch = (s->w + s->kernel / 2 * 2) * s->ic;
-    long step = 2 * s->stride * s->ic;
+         pitch = (s->w + s->kernel / 2 * 2) * I, size = NV * LANES * 2, step = 2 * s->stride * I;
 
 #define PRODUCT(p, v)                                                                                                  \
     if (v < NV)                                                                                                        \
@@ -553,8 +569,8 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
     FOUR(DECLARE)
     for (long r = 0; r < images * oh; r++) {
         const int32_t *x = paired + (r / oh * height + r % oh * s->stride) * pitch;
-        const int16_t *g = pairs + r * half * s->oc * 2;
-        for (long q = 0; q < half; q++, g += s->oc * 2, x += step) {
+        const int16_t *g = pairs + r * half * size;
+        for (long q = 0; q < half; q++, g += size, x += step) {
             vector g0 = load(g), g1 = NV > 1 ? load(g + 2 * LANES) : g0;
             vector g2 = NV > 2 ? load(g + 4 * LANES) : g0, g3 = NV > 3 ? load(g + 6 * LANES) : g0;
             PRODUCTS(0) PRODUCTS(1) PRODUCTS(2) PRODUCTS(3)
@@ -582,15 +598,17 @@ static const weight_function weight_tiles[CHANNELS_MAX][VECTORS_MAX] = {SIZES(we
 
 static void weights_of_group(const struct shape *s, const struct scratch *k, long images, float factor)
 {
-    long pitch = (s->w + s->kernel / 2 * 2) * s->ic;
+    long pad = s->kernel / 2, width = s->w + 2 * pad, pixels = images * (s->h + 2 * pad) * width,
+         pairs = images * out_size(s->h, s) * ((out_size(s->w, s) + 1) / 2);
 
-    for (long first = 0; first < s->oc; first += LANES * VECTORS_MAX) {
-        int vectors = (int)(min_long(s->oc - first, LANES * VECTORS_MAX) / LANES);
+    for (long first = 0; first < s->oc; first += BLOCK) {
+        int vectors = (int)(min_long(s->oc - first, BLOCK) / LANES);
         for (long i = 0; i < s->ic; i += CHANNELS_MAX) {
-            int count = (int)min_long(s->ic - i, CHANNELS_MAX);
+            long count = min_long(s->ic - i, CHANNELS_MAX);
             for (long tap = 0; tap < s->kernel * s->kernel; tap++)
-                weight_tiles[count - 1][vectors - 1](s, k->pairs + first * 2,
-                                                     k->paired + tap / s->kernel * pitch + tap % s->kernel * s->ic + i,
+                weight_tiles[count - 1][vectors - 1](s, k->pairs + first * pairs * 2,
+                                                     k->paired + i * pixels +
+                                                         (tap / s->kernel * width + tap % s->kernel) * count,
                                                      images, factor, k->dw + (tap * s->ic + i) * s->oc + first);
         }
     }
@@ -604,8 +622,8 @@ static void pack_words(const struct shape *s, const float *w, int16_t *packed)
 {
     long taps = s->kernel * s->kernel;
 
-    for (long first = 0; first < s->ic; first += LANES * VECTORS_MAX) {
-        long lanes = min_long(s->ic - first, LANES * VECTORS_MAX);
+    for (long first = 0; first < s->ic; first += BLOCK) {
+        long lanes = min_long(s->ic - first, BLOCK);
         int16_t *block = packed + first * taps * s->oc;
         for (long tap = 0; tap < taps; tap++)
             for (long o = 0; o < s->oc; o++)
@@ -639,8 +657,8 @@ static void activations_of_group(const struct shape *s, const struct scratch *k,
     long pad = s->kernel / 2, pitch = (out_size(s->w, s) + 2 * pad) * s->oc, height = out_size(s->h, s) + 2 * pad;
     struct tap taps[TAPS_MAX];
 
-    for (long first = 0; first < s->ic; first += LANES * VECTORS_MAX) {
-        long lanes = min_long(s->ic - first, LANES * VECTORS_MAX);
+    for (long first = 0; first < s->ic; first += BLOCK) {
+        long lanes = min_long(s->ic - first, BLOCK);
         for (long py = 0; py < s->stride; py++) {
             for (long px = 0; px < s->stride; px++) {
                 long count = taps_of(s, py, px, lanes, taps);
