@@ -558,24 +558,34 @@ INLINE void weight_tile(const struct shape *s, const int16_t *pairs, const int32
 #undef PRODUCTS
 #define PRODUCTS(p)                                                                                                    \
     if (p < I) {                                                                                                       \
-        vector b = broadcast(x + p);                                                                                   \
+        vector b = broadcast(x + q * step + p);                                                                        \
         EACH_VECTOR(PRODUCT, p)                                                                                        \
     }
 #define ADD(p, v)                                                                                                      \
     if (p < I && v < NV) {                                                                                             \
         add_times(dw + p * s->oc + v * LANES, a##p##v, factor);                                                        \
     }
-#define FOUR(M) EACH_VECTOR(M, 0) EACH_VECTOR(M, 1) EACH_VECTOR(M, 2) EACH_VECTOR(M, 3)
+#define UNROLLED _Pragma("GCC unroll 8")
+#define FOUR(M)  EACH_VECTOR(M, 0) EACH_VECTOR(M, 1) EACH_VECTOR(M, 2) EACH_VECTOR(M, 3)
     FOUR(DECLARE)
-    for (long r = 0; r < images * oh; r++) {
-        const int32_t *x = paired + (r / oh * height + r % oh * s->stride) * pitch;
-        const int16_t *g = pairs + r * half * size;
-        for (long q = 0; q < half; q++, g += size, x += step) {
-            vector g0 = load(g), g1 = NV > 1 ? load(g + 2 * LANES) : g0;
-            vector g2 = NV > 2 ? load(g + 4 * LANES) : g0, g3 = NV > 3 ? load(g + 6 * LANES) : g0;
-            PRODUCTS(0) PRODUCTS(1) PRODUCTS(2) PRODUCTS(3)
-        }
+#define ROWS(count)                                                                                                    \
+    for (long image = 0; image < images; image++, paired += height * pitch) {                                          \
+        const int32_t *x = paired;                                                                                     \
+        for (long y = 0; y < oh; y++, x += s->stride * pitch) {                                                        \
+            UNROLLED                                                                                                   \
+            for (long q = 0; q < (count); q++, pairs += size) {                                                        \
+                vector g0 = load(pairs), g1 = NV > 1 ? load(pairs + 2 * LANES) : g0;                                   \
+                vector g2 = NV > 2 ? load(pairs + 4 * LANES) : g0, g3 = NV > 3 ? load(pairs + 6 * LANES) : g0;         \
+                PRODUCTS(0) PRODUCTS(1) PRODUCTS(2) PRODUCTS(3)                                                        \
+            }                                                                                                          \
+        }                                                                                                              \
     }
+    if (half == 2 && s->stride == 1)
+        ROWS(2)
+    else if (half == 4 && s->stride == 1)
+        ROWS(4)
+    else
+        ROWS(half)
     FOUR(ADD)
 #undef PRODUCT
 }
