@@ -45,7 +45,7 @@ CFLAGS_ALL  = -std=c17 -D_GNU_SOURCE -g -ffp-contract=off $(OPT) $(WARN) -pthrea
 LDFLAGS_ALL = $(OPT) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS        = $(PKG_LIBS) -lm
 
-LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c)
+LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c accel/engine/*.c)
 DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
 CTL_SRC    := $(filter-out clients/xnorctl/main.c,$(wildcard clients/xnorctl/*.c))
 SUPPORT_SRC := $(wildcard tests/support/*.c)
@@ -75,6 +75,10 @@ $(BUILD)/libxnctl.a: $(call OBJ,$(CTL_SRC))
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/xnorctl: $(BUILD)/obj/clients/xnorctl/main.o $(BUILD)/libxnctl.a $(BUILD)/libxn.a
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+# The scalar engine as the HLS and RTL ones are: a shared library behind hls/include/xnor_sim.h.
+$(BUILD)/libxnor-sim-scalar.so: accel/engine/run.c hls/include/xnor_isa.h hls/include/xnor_sim.h | deps-build
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(CFLAGS_ALL)) $(LDFLAGS_ALL) -fPIC -shared -o $@ $<
 # A test program is one source file, linked with everything.
 TEST_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 TOOL_PROGRAMS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TOOL_SRC))
