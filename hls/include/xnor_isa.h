@@ -97,7 +97,12 @@ enum xn_isa_source {
  *     QUANTIZE   AM[dest] = clamp((M2*v + B2 + half2) >> n2, to int8 or, with UNSIGNED, to uint8)
  *     LOGITS     output[channel] = ML*v + BL              32 bits; ML and BL in the places of T and B2
  *
- * SIGN, QUANTIZE and LOGITS exclude each other. A lane beyond `channels` writes 0. */
+ * SIGN, QUANTIZE and LOGITS exclude each other. A lane beyond `channels` writes 0. LOGITS: channel c of pixel i goes to
+ * output[i * channels + c]. MAX of a window wholly outside the map is -32768.
+ *
+ * Programs keep these ranges, which say how wide the lanes must be: without SCALE, v fits 32 bits; with SCALE, |B1| <= 2^47,
+ * v is exact up to SATURATE, and fits 32 bits where SATURATE is not set; v fits 16 bits before RPRELU and STORE;
+ * |B2| <= 2^47. */
 #define XN_ISA_PAD_MINUS_ONE (1u << 0)
 #define XN_ISA_MAX           (1u << 1) /**< VECTOR: the largest element instead of a sum; weights are read and not used */
 #define XN_ISA_SCALE         (1u << 2)
