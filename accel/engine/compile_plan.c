@@ -355,6 +355,16 @@ static void set_window(struct xn_isa_descriptor *d, const struct xn_layer *l, co
     d->out_w = out->w;
 }
 
+/** Depthwise convolutions of bytes: INT8 takes PI pixels at a time, in passes of 16 channels, where VECTOR takes one in as many cycles. */
+static bool is_for_vector(const struct xn_compiler *c, const struct xn_engine_step *step)
+{
+    const struct xn_value *in = value_of(c, step->value);
+
+    return xn_compiler_is_depthwise(c->network, step->head) &&
+           (in->dtype == XN_DTYPE_BITS || c->values[step->value].layout || in->c % XN_ISA_LANES ||
+            c->geometry->pi == 1 || step->d.out_w == 1);
+}
+
 /** CONV and DENSE. Groups other than depthwise ones are a convolution of all channels with weights of 0, which int8 ones can be, if they cannot
  *  be split (count_slices). */
 static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *step)
@@ -363,7 +373,7 @@ static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *st
     const struct xn_value *in = value_of(c, step->value);
     struct xn_isa_descriptor *d = &step->d;
 
-    if (xn_compiler_is_depthwise(c->network, step->head)) {
+    if (is_for_vector(c, step)) {
         d->op = XN_ISA_VECTOR;
     } else if (l->binary && (l->op == XN_OP_DENSE || l->groups == 1)) {
         d->op = XN_ISA_BINARY;

@@ -592,6 +592,8 @@ static void test_groups(void **state)
     check_groups(40, 80, 5, false, XN_PAD_ZERO, 5, XN_ISA_INT8);
     check_groups(24, 12, 3, false, XN_PAD_ZERO, 1, XN_ISA_INT8); /* 4 outputs a group: all together */
     check_groups(64, 64, 64, true, XN_PAD_MINUS_ONE, 1, XN_ISA_VECTOR);
+    check_groups(48, 48, 48, false, XN_PAD_ZERO, 3, XN_ISA_INT8);
+    check_groups(40, 40, 40, false, XN_PAD_ZERO, 1, XN_ISA_VECTOR); /* the last group is not whole */
 }
 
 static void test_each_allocation_may_fail(void **state)
