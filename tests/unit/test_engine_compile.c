@@ -411,7 +411,8 @@ static void refuse(const struct xn_network *network, const char *geometry, int c
 }
 
 static const struct xn_writer_window same_3x3 = {3, 3, 1, 1, 1, 1, 1, 1, XN_PAD_ZERO};
-static const int8_t signs[64 * 9 * 64];
+static const struct xn_writer_window point = {1, 1, 1, 1, 0, 0, 0, 0, XN_PAD_NONE};
+static int8_t signs[128 * 9 * 64]; /* random */
 static const int32_t zeros[4096];
 
 /** 8x8x64 bits of an input of bytes. */
@@ -429,8 +430,12 @@ static uint32_t conv_64(struct xn_writer *w, uint32_t x)
 
 static uint32_t to_stream(struct xn_writer *w, uint32_t x, uint32_t r)
 {
-    static const int16_t m[64];
-    static const int64_t b[64];
+    int16_t m[64];
+    int64_t b[64];
+    for (uint32_t i = 0; i < 64; i++) {
+        m[i] = signs[i];
+        b[i] = 100 * signs[64 + i];
+    }
     return xn_writer_scale(w, x, r, m, b, 3, XN_DTYPE_I16);
 }
 
@@ -473,6 +478,48 @@ static void test_shape_of_a_program(void **state)
     assert_int_equal(p->places[stream].made_by, 2);
     assert_int_equal(p->places[next].memory, XN_PLACE_AM);
     assert_int_equal(p->places[next - 2].memory, XN_PLACE_NONE); /* sums */
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+/** Two convolutions side by side, added to a stream: two passes, which take the stream's place together. */
+static void test_a_concat_between_passes_is_nowhere(void **state)
+{
+    static int16_t m[128];
+    static const int64_t b[128];
+    static const uint8_t k[128];
+    static int16_t a[128];
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    for (uint32_t i = 0; i < 128; i++)
+        a[i] = m[i] = (int16_t)(i * 3 - 150); /* of each channel its own */
+    const uint32_t filters = xn_writer_bits(w, 128, 576, signs);
+    const uint32_t stream =
+        xn_writer_scale(w, xn_writer_conv(w, bits, filters, &same_3x3, 1), XN_FORMAT_NONE, m, b, 3, XN_DTYPE_I16);
+    const int8_t *half = signs + 999; /* of a convolution of 128 channels to 64 */
+    const uint32_t next = xn_writer_threshold(w, stream, zeros);
+    const uint32_t squeezed =
+        xn_writer_threshold(w, xn_writer_conv(w, next, xn_writer_bits(w, 64, 128, half), &point, 1), zeros);
+    const uint32_t left = to_stream(w, conv_64(w, squeezed), XN_FORMAT_NONE);
+    const uint32_t right = to_stream(w, conv_64(w, squeezed), XN_FORMAT_NONE);
+    const uint32_t both = xn_writer_concat(w, (const uint32_t[]){left, right}, 2);
+    const uint32_t y = xn_writer_rprelu(w, xn_writer_add(w, stream, both), a, k, a);
+    struct xn_network *network = end_with_pool(w, y);
+    struct xn_engine_program *p = compile(network, "2T");
+    const struct xn_isa_descriptor *d = p->descriptors;
+
+    assert_int_equal(p->n, 8); /* input, threshold, four convolutions, pool, end */
+    for (uint32_t i = 4; i < 6; i++) {
+        assert_int_equal(d[i].op, XN_ISA_BINARY);
+        assert_int_equal(d[i].flags, XN_ISA_SCALE | XN_ISA_RESIDUAL | XN_ISA_SATURATE | XN_ISA_RPRELU | XN_ISA_STORE);
+        assert_int_equal(d[i].residual_base, d[2].stream_base + (i - 4) * 4);
+        assert_int_equal(d[i].stream_base, d[i].residual_base);
+        assert_int_equal(d[i].stream_pitch, 8);
+    }
+    assert_int_equal(p->places[both].memory, XN_PLACE_NONE);
+    assert_int_equal(p->places[y].made_by, 5);
+    compare_images("concat", p, 1, 2);
     xn_engine_program_free(p);
     xn_network_free(network);
 }
@@ -623,10 +670,13 @@ static void test_each_allocation_may_fail(void **state)
 
 int main(void)
 {
+    struct xn_random random = {1};
+    xn_random_bytes(&random, signs, sizeof(signs));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_geometry_text),
         cmocka_unit_test(test_geometry_is_checked),
         cmocka_unit_test(test_shape_of_a_program),
+        cmocka_unit_test(test_a_concat_between_passes_is_nowhere),
         cmocka_unit_test(test_dead_layers_make_no_passes),
         cmocka_unit_test(test_what_does_not_fit_is_named),
         cmocka_unit_test(test_what_the_engine_has_not_is_named),
