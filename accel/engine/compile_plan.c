@@ -206,13 +206,14 @@ static int find_source(struct xn_compiler *c, struct xn_engine_step *step)
     return step->head != XN_ENGINE_NONE && wants_border(c, step) ? add_border(c, step) : 0;
 }
 
-/** `step`, or its slices, make value `v`, or a part of it. */
-static void make(struct xn_compiler *c, uint32_t v, const struct xn_engine_step *step, struct xn_engine_ref *to)
+/** `step`, or its slices, make value `v` from lane `first` on. */
+static void make(struct xn_compiler *c, uint32_t v, const struct xn_engine_step *step, uint32_t first,
+                 struct xn_engine_ref *to)
 {
     const uint32_t home = c->values[v].home;
 
     *to = ref_of(c, v);
-    to->group += step->part_first / XN_ISA_LANES;
+    to->group += first / XN_ISA_LANES;
     c->values[v].made_by = c->n_steps + step->slices - 1;
     if (home != XN_ENGINE_NONE)
         c->values[home].made_by = c->values[v].made_by;
@@ -296,7 +297,7 @@ static int emit_step(struct xn_compiler *c, struct xn_engine_step *step)
     int r;
 
     step->in = c->values[step->value].layout;
-    step->out = c->values[made].layout;
+    step->out = step->part_lanes && step->head == XN_ENGINE_NONE ? step->in : c->values[made].layout;
     r = check_layouts(c, step);
     if (r < 0)
         return r;
@@ -312,9 +313,9 @@ static int emit_step(struct xn_compiler *c, struct xn_engine_step *step)
         step->residual = ref_of(c, step->residual_value);
     step->residual.group += step->residual_group;
     if (step->stream_value != XN_ENGINE_NONE)
-        make(c, step->stream_value, step, &step->stream);
+        make(c, step->stream_value, step, step->part_first, &step->stream);
     if (step->end_value != XN_ENGINE_NONE && !(step->d.flags & XN_ISA_LOGITS))
-        make(c, step->end_value, step, &step->dest);
+        make(c, step->end_value, step, step->end_first, &step->dest);
     return step->slices > 1 ? append_slices(c, step) : append(c, step);
 }
 
@@ -557,6 +558,35 @@ static bool stays_open(const struct xn_compiler *c, const struct xn_engine_chain
     return true;
 }
 
+/** The threshold or quantizer of a stored CONCAT of streams (value `v`) that comes with the passes which make its parts; NONE. Bits are
+ *  written 64 at a time, in any order, so no part may share a word. */
+static uint32_t common_end(const struct xn_compiler *c, uint32_t v)
+{
+    const struct xn_layer *l = &c->network->layers[v - 1];
+    uint32_t end = XN_ENGINE_NONE;
+
+    if (value_of(c, v)->dtype != XN_DTYPE_I16 || c->values[v].layout || is_sunk(c, v - 1))
+        return XN_ENGINE_NONE;
+    for (uint32_t k = c->first_reader[v + 1]; k-- > c->first_reader[v];)
+        if (ends(c, c->readers[k]) && c->network->layers[c->readers[k]].op != XN_OP_LOGITS)
+            end = c->readers[k];
+    for (uint32_t k = 0; end != XN_ENGINE_NONE && k + 1 < l->n_inputs; k++)
+        if (value_of(c, l->inputs[k])->c % XN_ISA_WORD_BITS)
+            return XN_ENGINE_NONE;
+    return end;
+}
+
+/** `step` makes the lanes of value `v`, a CONCAT, from `first` on: its end too. */
+static void extend_part(const struct xn_compiler *c, struct xn_engine_step *step, uint32_t v, uint32_t first)
+{
+    const uint32_t end = common_end(c, v);
+
+    if (end == XN_ENGINE_NONE)
+        return;
+    extend_step(c, step, v, end);
+    step->end_first = first;
+}
+
 /** `chain` holds value `v`, which has to be stored. */
 static int close_chain(struct xn_compiler *c, struct xn_engine_chain *chain, uint32_t v)
 {
@@ -571,6 +601,8 @@ static int close_chain(struct xn_compiler *c, struct xn_engine_chain *chain, uin
         struct xn_engine_step *step = &chain->steps[k];
         step->d.flags |= !bytes ? XN_ISA_STORE : XN_ISA_QUANTIZE | (x->dtype == XN_DTYPE_U8 ? XN_ISA_UNSIGNED : 0);
         *(bytes ? &step->end_value : &step->stream_value) = v;
+        if (!bytes && c->values[v].home != XN_ENGINE_NONE)
+            extend_part(c, step, c->values[v].home, c->values[v].home_group * XN_ISA_LANES + step->part_first);
     }
     for (uint32_t k = c->first_reader[v]; !bytes && k < c->first_reader[v + 1]; k++) {
         const uint32_t reader = c->readers[k];
@@ -584,33 +616,39 @@ static int close_chain(struct xn_compiler *c, struct xn_engine_chain *chain, uin
 
 /* ---- layers ----------------------------------------------------------------------------------------------------------- */
 
-/** Input `v` of CONCAT `i` to its lanes from group `group` on. */
+/** Input `v`, int16, of CONCAT `i` to its lanes from group `group` on. */
+static int copy_stream(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
+{
+    struct xn_engine_step step = begin_copy(c, v, i);
+
+    step.part_first = group * XN_ISA_LANES;
+    step.part_lanes = step.tap_channels;
+    step.d.flags = XN_ISA_STORE;
+    step.stream_value = i + 1;
+    extend_part(c, &step, i + 1, step.part_first);
+    return emit_step(c, &step);
+}
+
+/** The same of bits and bytes. */
 static int copy_into(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
 {
     struct xn_engine_step step = begin_copy(c, v, i);
-    struct xn_engine_ref to;
     int r;
 
     step.in = step.out = c->values[v].layout;
     r = find_source(c, &step);
     if (r < 0)
         return r;
-    to = ref_of(c, i + 1);
-    to.group += group;
+    step.dest = ref_of(c, i + 1);
+    step.dest.group += group;
     step.d.channels = step.tap_channels;
-    if (step.d.source == XN_ISA_I16) {
-        step.d.flags = XN_ISA_STORE;
-        step.stream = to;
+    if (step.d.source != XN_ISA_BITS) {
+        step.d.flags = XN_ISA_QUANTIZE | (step.d.source == XN_ISA_U8 ? XN_ISA_UNSIGNED : 0);
+    } else if (group % 4 == 0) {
+        step.d.op = XN_ISA_OR;
+        step.d.words = (uint32_t)xn_isa_ceil(step.tap_channels, XN_ISA_WORD_BITS);
     } else {
-        step.dest = to;
-        if (step.d.source != XN_ISA_BITS) {
-            step.d.flags = XN_ISA_QUANTIZE | (step.d.source == XN_ISA_U8 ? XN_ISA_UNSIGNED : 0);
-        } else if (group % 4 == 0) {
-            step.d.op = XN_ISA_OR;
-            step.d.words = (uint32_t)xn_isa_ceil(step.tap_channels, XN_ISA_WORD_BITS);
-        } else {
-            step.d.flags = XN_ISA_SIGN;
-        }
+        step.d.flags = XN_ISA_SIGN;
     }
     c->values[i + 1].made_by = c->n_steps;
     return append(c, &step);
@@ -652,7 +690,9 @@ static int store_part(struct xn_compiler *c, uint32_t i, uint32_t k, uint32_t gr
         step.stream_value = i + 1;
         return emit_step(c, &step);
     }
-    return in->home == i + 1 && in->home_group == group ? 0 : copy_into(c, v, i, group);
+    if (in->home == i + 1 && in->home_group == group)
+        return 0;
+    return value_of(c, v)->dtype == XN_DTYPE_I16 ? copy_stream(c, v, i, group) : copy_into(c, v, i, group);
 }
 
 static int plan_concat(struct xn_compiler *c, uint32_t i)
@@ -674,6 +714,9 @@ static int plan_concat(struct xn_compiler *c, uint32_t i)
             return r;
         group += xn_compiler_groups(c, l->inputs[k]);
     }
+    const uint32_t end = common_end(c, i + 1);
+    if (end != XN_ENGINE_NONE)
+        c->done[end] = true;
     return 0;
 }
 
