@@ -576,6 +576,28 @@ static void test_a_concat_between_passes_is_nowhere(void **state)
     xn_network_free(network);
 }
 
+/** The lanes add before they clamp: a clamp that may do something must not be left out. */
+static void test_a_clamp_before_add_is_kept(void **state)
+{
+    int16_t m[64];
+    const int64_t b[64] = {0};
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    for (uint32_t i = 0; i < 64; i++)
+        m[i] = 32767;
+    const uint32_t clamped = xn_writer_scale(w, conv_64(w, bits), XN_FORMAT_NONE, m, b, 3, XN_DTYPE_I16);
+    const uint32_t sum = xn_writer_add(w, clamped, to_stream(w, conv_64(w, bits), XN_FORMAT_NONE));
+    struct xn_network *network = end_with_pool(w, xn_writer_threshold(w, sum, zeros));
+    struct xn_engine_program *p = compile(network, "2T");
+
+    assert_int_equal(p->places[clamped].memory, XN_PLACE_RM);
+    assert_int_equal(p->n, 6); /* the other convolution, whose clamp does nothing, adds it */
+    compare_images("clamp", p, 1, 2);
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
 static void test_dead_layers_make_no_passes(void **state)
 {
     uint32_t bits;
@@ -729,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_geometry_is_checked),
         cmocka_unit_test(test_shape_of_a_program),
         cmocka_unit_test(test_a_concat_between_passes_is_nowhere),
+        cmocka_unit_test(test_a_clamp_before_add_is_kept),
         cmocka_unit_test(test_dead_layers_make_no_passes),
         cmocka_unit_test(test_what_does_not_fit_is_named),
         cmocka_unit_test(test_what_the_engine_has_not_is_named),
