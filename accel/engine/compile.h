@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the parts of the compiler share: compile.c makes a program of what compile_plan.c (layers to steps, with the help of
- * compile_layout.c), compile_place.c (steps to addresses) and compile_pack.c (steps to the stream) give. */
+ * compile_layout.c, compile_begin.c and compile_emit.c), compile_place.c (steps to addresses) and compile_pack.c (steps to the stream) give. */
 #ifndef XN_ACCEL_ENGINE_COMPILE_H
 #define XN_ACCEL_ENGINE_COMPILE_H
 
@@ -86,6 +86,17 @@ struct xn_compiler {
     uint32_t n_steps, n_maps;
 };
 
+static inline const struct xn_value *xn_compiler_value(const struct xn_compiler *c, uint32_t v)
+{
+    return &c->network->values[v];
+}
+
+/** Does no element reach the ends of int16? Then clamping it did nothing. */
+static inline bool xn_compiler_within_int16(const struct xn_value *v)
+{
+    return v->min > INT16_MIN && v->max < INT16_MAX;
+}
+
 /** Lanes that value `v` takes. */
 static inline uint32_t xn_compiler_width(const struct xn_compiler *c, uint32_t v)
 {
@@ -121,6 +132,17 @@ bool xn_engine_same_layout(const struct xn_engine_layout *a, const struct xn_eng
 
 /** Fill steps and maps. Returns 0, -ENOTSUP. */
 XN_MUST_CHECK int xn_compiler_plan(struct xn_compiler *c);
+
+/** A step for `layer` with nothing in it yet. */
+struct xn_engine_step xn_compiler_new_step(uint32_t op, uint32_t layer);
+/** A copy of stored value `v` for `layer`. */
+struct xn_engine_step xn_compiler_begin_copy(const struct xn_compiler *c, uint32_t v, uint32_t layer);
+/** The window of `layer`: CONV, DENSE or a pool. */
+struct xn_engine_step xn_compiler_begin_window(const struct xn_compiler *c, uint32_t layer);
+
+/** Append a step, or all of a chain, with what they need. Returns 0, -ENOTSUP. */
+XN_MUST_CHECK int xn_compiler_emit_step(struct xn_compiler *c, struct xn_engine_step *step);
+XN_MUST_CHECK int xn_compiler_emit(struct xn_compiler *c, struct xn_engine_chain *chain);
 
 /** Give every map its base. Returns 0, -ENOSPC, -ENOMEM. */
 XN_MUST_CHECK int xn_compiler_place(struct xn_compiler *c, uint32_t *ret_am_rows, uint32_t *ret_rm_rows);

@@ -13,432 +13,9 @@
 
 #include <errno.h>
 
-static const struct xn_value *value_of(const struct xn_compiler *c, uint32_t v)
-{
-    return &c->network->values[v];
-}
-
 static bool fits_int16(const struct xn_value *v)
 {
     return v->min >= INT16_MIN && v->max <= INT16_MAX;
-}
-
-/** Does no element reach the ends of int16? Then clamping it did nothing. */
-static bool within_int16(const struct xn_value *v)
-{
-    return v->min > INT16_MIN && v->max < INT16_MAX;
-}
-
-/* ---- maps ------------------------------------------------------------------------------------------------------------- */
-
-static struct xn_engine_ref add_map(struct xn_compiler *c, uint32_t layer, bool stream, uint32_t h, uint32_t w,
-                                    uint32_t pitch)
-{
-    c->maps[c->n_maps] = (struct xn_engine_map){
-        .stream = stream, .h = h, .w = w, .pitch = pitch, .layer = layer, .first = XN_ENGINE_NONE, .same = c->n_maps};
-    return (struct xn_engine_ref){c->n_maps++, 0};
-}
-
-/** Where value `v` lies, or will. */
-static struct xn_engine_ref ref_of(struct xn_compiler *c, uint32_t v)
-{
-    const uint32_t home = c->values[v].home, owner = home == XN_ENGINE_NONE ? v : home;
-    struct xn_engine_value *value = &c->values[owner];
-    const struct xn_value *shape = value_of(c, owner);
-    const uint32_t groups = xn_compiler_groups(c, owner);
-
-    if (value->at.map == XN_ENGINE_NONE) {
-        const bool stream = shape->dtype == XN_DTYPE_I16 || shape->dtype == XN_DTYPE_I32;
-        const uint32_t pitch = stream                          ? groups
-                               : shape->dtype == XN_DTYPE_BITS ? (uint32_t)xn_isa_ceil(groups, 4)
-                                                               : 2 * groups;
-        value->at = add_map(c, owner ? owner - 1 : 0, stream, shape->h, shape->w, pitch);
-    }
-    if (home != XN_ENGINE_NONE)
-        c->values[v].at = (struct xn_engine_ref){value->at.map, c->values[v].home_group};
-    return c->values[v].at;
-}
-
-/* ---- steps ------------------------------------------------------------------------------------------------------------ */
-
-static void touch(struct xn_compiler *c, uint32_t map, uint32_t step)
-{
-    if (map == XN_ENGINE_NONE)
-        return;
-    if (c->maps[map].first == XN_ENGINE_NONE)
-        c->maps[map].first = step;
-    c->maps[map].last = step;
-}
-
-static int append(struct xn_compiler *c, const struct xn_engine_step *step)
-{
-    const uint32_t index = c->n_steps;
-
-    if (index == XN_ISA_DESCRIPTORS_MAX - 1)
-        return xn_compiler_refuse(c, step->first_layer, -ENOTSUP, "the program has more than %u passes", index);
-    touch(c, step->source.map, index);
-    touch(c, step->residual.map, index);
-    touch(c, step->stream.map, index);
-    touch(c, step->dest.map, index);
-    c->steps[c->n_steps++] = *step;
-    return 0;
-}
-
-static struct xn_engine_step new_step(uint32_t op, uint32_t layer)
-{
-    const struct xn_engine_ref none = {XN_ENGINE_NONE, 0};
-    return (struct xn_engine_step){.d = {.op = op},
-                                   .first_layer = layer,
-                                   .last_layer = layer,
-                                   .head = XN_ENGINE_NONE,
-                                   .scale = XN_ENGINE_NONE,
-                                   .rprelu = XN_ENGINE_NONE,
-                                   .end = XN_ENGINE_NONE,
-                                   .residual_value = XN_ENGINE_NONE,
-                                   .stream_value = XN_ENGINE_NONE,
-                                   .end_value = XN_ENGINE_NONE,
-                                   .source = none,
-                                   .residual = none,
-                                   .stream = none,
-                                   .dest = none};
-}
-
-/** The input tensor to AM at `to`; packed (`tap` bytes a pixel) as step `for_step` wants it, or as it is (NULL). */
-static int append_input(struct xn_compiler *c, uint32_t layer, struct xn_engine_ref to,
-                        const struct xn_engine_step *for_step)
-{
-    const struct xn_value *in = value_of(c, 0);
-    struct xn_engine_step step = new_step(XN_ISA_INPUT, layer);
-    struct xn_isa_descriptor *d = &step.d;
-
-    d->height = in->h;
-    d->input_row_bytes = in->w * in->c;
-    d->out_w = for_step ? for_step->d.out_w : in->w;
-    d->channels = for_step ? for_step->tap_channels : in->c;
-    d->stride_w = (for_step ? c->network->layers[layer].stride_w : 1) * in->c;
-    d->pad_left = for_step ? c->network->layers[layer].pad_left * in->c : 0;
-    if (d->input_row_bytes > XN_ISA_LINE_BYTES)
-        return xn_compiler_refuse(c, layer, -ENOTSUP, "a row of the input has %u bytes, the engine reads at most %u",
-                                  d->input_row_bytes, XN_ISA_LINE_BYTES);
-    if (c->maps[to.map].pitch > XN_ISA_SIDE_MAX)
-        return xn_compiler_refuse(c, layer, -ENOTSUP, "a pixel of the input has %u bytes, the engine reads at most %u",
-                                  d->channels, XN_ISA_SIDE_MAX * XN_ISA_WORD_BYTES);
-    step.dest = to;
-    return append(c, &step);
-}
-
-/** Would a row of the window, packed into one pixel, take fewer words than its taps? */
-static bool is_better_packed(const struct xn_compiler *c, const struct xn_engine_step *step)
-{
-    const struct xn_value *in = value_of(c, 0);
-    const uint64_t packed = xn_isa_ceil((uint64_t)step->d.kernel_w * in->c, XN_ISA_WORD_BYTES);
-
-    return step->value == 0 && step->d.op == XN_ISA_INT8 && packed < (uint64_t)step->d.kernel_w * step->d.words &&
-           packed <= XN_ISA_SIDE_MAX && (uint64_t)step->d.stride_w * in->c <= XN_ISA_LINE_BYTES &&
-           (uint64_t)step->d.pad_left * in->c <= XN_ISA_LINE_BYTES;
-}
-
-static int pack_input(struct xn_compiler *c, struct xn_engine_step *step)
-{
-    struct xn_isa_descriptor *d = &step->d;
-
-    step->packed = true;
-    step->tap_channels = d->kernel_w * value_of(c, 0)->c;
-    d->words = (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_WORD_BYTES);
-    step->source = add_map(c, step->head, false, d->height, d->out_w, d->words);
-    d->width = d->out_w;
-    d->kernel_w = d->stride_w = 1;
-    d->pad_left = 0;
-    return append_input(c, step->head, step->source, step);
-}
-
-/** A map of bits with its border of -1 round it, for units that have no such padding: a window's first tap moves it. */
-static int add_border(struct xn_compiler *c, struct xn_engine_step *step)
-{
-    const struct xn_layer *l = &c->network->layers[step->head];
-    struct xn_engine_step copy = new_step(XN_ISA_VECTOR, step->head);
-    struct xn_isa_descriptor *d = &copy.d;
-
-    *d = step->d;
-    d->op = XN_ISA_VECTOR;
-    d->flags = XN_ISA_SIGN;
-    d->shift = 0;
-    d->words = d->stride_h = d->stride_w = 1;
-    d->kernel_h = l->pad_top + 1;
-    d->kernel_w = l->pad_left + 1;
-    d->out_h = d->height + l->pad_top + l->pad_bottom;
-    d->out_w = d->width + l->pad_left + l->pad_right;
-    copy.border = true;
-    copy.in = copy.out = step->in;
-    d->channels = xn_compiler_width(c, step->value);
-    if (d->out_h > XN_ISA_SIDE_MAX || d->out_w > XN_ISA_SIDE_MAX)
-        return xn_compiler_refuse(c, step->head, -ENOTSUP, "its padded map is %ux%u, the engine has at most %u a side",
-                                  d->out_h, d->out_w, XN_ISA_SIDE_MAX);
-    copy.source = step->source;
-    step->source = copy.dest = add_map(c, step->head, false, d->out_h, d->out_w, c->maps[copy.source.map].pitch);
-    step->d.height = d->out_h;
-    step->d.width = d->out_w;
-    step->d.pad_top = step->d.pad_left = 0;
-    return append(c, &copy);
-}
-
-static bool wants_border(const struct xn_compiler *c, const struct xn_engine_step *step)
-{
-    const struct xn_layer *l = &c->network->layers[step->head];
-
-    return step->d.op != XN_ISA_BINARY && l->pad == XN_PAD_MINUS_ONE &&
-           (l->pad_top || l->pad_left || l->pad_bottom || l->pad_right);
-}
-
-static int find_source(struct xn_compiler *c, struct xn_engine_step *step)
-{
-    const bool is_new = step->value == 0 && c->values[0].at.map == XN_ENGINE_NONE;
-
-    if (is_better_packed(c, step))
-        return pack_input(c, step);
-    step->source = ref_of(c, step->value);
-    if (is_new) {
-        const int r = append_input(c, step->first_layer, step->source, NULL);
-        if (r < 0)
-            return r;
-        c->values[0].made_by = c->n_steps - 1;
-    }
-    return step->head != XN_ENGINE_NONE && wants_border(c, step) ? add_border(c, step) : 0;
-}
-
-/** `step`, or its slices, make value `v` from lane `first` on. */
-static void make(struct xn_compiler *c, uint32_t v, const struct xn_engine_step *step, uint32_t first,
-                 struct xn_engine_ref *to)
-{
-    const uint32_t home = c->values[v].home;
-
-    *to = ref_of(c, v);
-    to->group += first / XN_ISA_LANES;
-    c->values[v].made_by = c->n_steps + step->slices - 1;
-    if (home != XN_ENGINE_NONE)
-        c->values[home].made_by = c->values[v].made_by;
-}
-
-/** Passes that a convolution of groups is split into: runs of groups that begin and end at whole words and whole groups of lanes. */
-static uint32_t count_slices(const struct xn_compiler *c, const struct xn_engine_step *step)
-{
-    const struct xn_layer *l = step->head == XN_ENGINE_NONE ? NULL : &c->network->layers[step->head];
-
-    if (!l || l->op != XN_OP_CONV || l->groups == 1 || step->d.op == XN_ISA_VECTOR || step->in || step->out ||
-        step->d.flags & XN_ISA_LOGITS)
-        return 1;
-    const uint32_t in = value_of(c, step->value)->c / l->groups, out = value_of(c, step->head + 1)->c / l->groups;
-    const uint32_t unit = step->d.source == XN_ISA_BITS ? XN_ISA_WORD_BITS : XN_ISA_WORD_BYTES;
-    for (uint32_t run = 1; run < l->groups; run++)
-        if (l->groups % run == 0 && run * in % unit == 0 && run * out % XN_ISA_LANES == 0)
-            return l->groups / run;
-    return 1;
-}
-
-/** The unit and the words of one slice. One group of bits can be BINARY. */
-static void narrow(const struct xn_compiler *c, struct xn_engine_step *step)
-{
-    const struct xn_layer *l = &c->network->layers[step->head];
-
-    step->tap_channels /= step->slices;
-    step->d.words /= step->slices;
-    if (l->binary && step->slices == l->groups) {
-        step->d.op = XN_ISA_BINARY;
-        step->d.words = step->tap_channels / XN_ISA_WORD_BITS;
-        step->d.channels_in = step->tap_channels;
-        step->d.flags |= l->pad == XN_PAD_MINUS_ONE ? XN_ISA_PAD_MINUS_ONE : 0;
-    }
-}
-
-static int append_slices(struct xn_compiler *c, struct xn_engine_step *step)
-{
-    const uint32_t groups = step->d.channels / step->slices / XN_ISA_LANES;
-
-    step->d.channels /= step->slices;
-    c->maps[step->source.map].slack = c->maps[step->source.map].pitch;
-    for (uint32_t i = 0; i < step->slices; i++) {
-        const int r = append(c, step);
-        if (r < 0)
-            return r;
-        step->first_in += step->tap_channels;
-        step->first_out += step->d.channels;
-        step->residual.group += groups;
-        step->stream.group += groups;
-        step->dest.group += groups;
-    }
-    return 0;
-}
-
-static int check_layouts(const struct xn_compiler *c, const struct xn_engine_step *step)
-{
-    const bool keeps = step->d.op == XN_ISA_VECTOR || step->d.op == XN_ISA_OR;
-
-    if ((!keeps || xn_engine_same_layout(step->in, step->out)) &&
-        (step->residual_value == XN_ENGINE_NONE ||
-         xn_engine_same_layout(c->values[step->residual_value].layout, step->out)) &&
-        (!(step->d.flags & XN_ISA_LOGITS) || !step->out))
-        return 0;
-    return xn_compiler_refuse(c, step->last_layer, -ENOTSUP,
-                              "channels of its inputs lie in different lanes (a concat of other than 16 channels)");
-}
-
-static void count_macs(struct xn_compiler *c, struct xn_engine_step *step)
-{
-    if (step->head == XN_ENGINE_NONE || c->values[step->head + 1].ran)
-        return;
-    c->values[step->head + 1].ran = true;
-    step->macs = c->network->layers[step->head].macs / step->slices;
-}
-
-/** A step as it is to run, with all that it reads and makes. */
-static int emit_step(struct xn_compiler *c, struct xn_engine_step *step)
-{
-    const uint32_t made = step->stream_value != XN_ENGINE_NONE ? step->stream_value : step->end_value;
-    int r;
-
-    step->in = c->values[step->value].layout;
-    step->out = step->part_lanes && step->head == XN_ENGINE_NONE ? step->in : c->values[made].layout;
-    r = check_layouts(c, step);
-    if (r < 0)
-        return r;
-    step->slices = count_slices(c, step);
-    if (step->slices > 1)
-        narrow(c, step);
-    count_macs(c, step);
-    r = find_source(c, step);
-    if (r < 0)
-        return r;
-    step->d.channels = step->part_lanes ? step->part_lanes : xn_compiler_width(c, made);
-    if (step->residual_value != XN_ENGINE_NONE)
-        step->residual = ref_of(c, step->residual_value);
-    step->residual.group += step->residual_group;
-    if (step->stream_value != XN_ENGINE_NONE)
-        make(c, step->stream_value, step, step->part_first, &step->stream);
-    if (step->end_value != XN_ENGINE_NONE && !(step->d.flags & XN_ISA_LOGITS))
-        make(c, step->end_value, step, step->end_first, &step->dest);
-    return step->slices > 1 ? append_slices(c, step) : append(c, step);
-}
-
-static int emit(struct xn_compiler *c, struct xn_engine_chain *chain)
-{
-    const uint32_t first = c->n_steps;
-
-    for (uint32_t k = 0; k < chain->n; k++) {
-        const int r = emit_step(c, &chain->steps[k]);
-        if (r < 0)
-            return r;
-    }
-    c->steps[first].together = c->n_steps - first;
-    return 0;
-}
-
-/* ---- what a step begins with ------------------------------------------------------------------------------------------ */
-
-static uint32_t source_type(enum xn_dtype dtype)
-{
-    return dtype == XN_DTYPE_BITS ? XN_ISA_BITS
-           : dtype == XN_DTYPE_U8 ? XN_ISA_U8
-           : dtype == XN_DTYPE_I8 ? XN_ISA_I8
-                                  : XN_ISA_I16;
-}
-
-/** A copy of value `v` for `layer`. */
-static struct xn_engine_step begin_copy(const struct xn_compiler *c, uint32_t v, uint32_t layer)
-{
-    const struct xn_value *x = value_of(c, v);
-    struct xn_engine_step step = new_step(XN_ISA_VECTOR, layer);
-
-    step.value = v;
-    step.tap_channels = xn_compiler_width(c, v);
-    step.d.source = source_type(x->dtype);
-    step.d.height = step.d.out_h = x->h;
-    step.d.width = step.d.out_w = x->w;
-    step.d.words = step.d.kernel_h = step.d.kernel_w = step.d.stride_h = step.d.stride_w = 1;
-    return step;
-}
-
-static void set_window(struct xn_isa_descriptor *d, const struct xn_layer *l, const struct xn_value *in,
-                       const struct xn_value *out)
-{
-    const bool whole = l->op == XN_OP_DENSE || l->op == XN_OP_GLOBAL_AVGPOOL;
-
-    d->kernel_h = whole ? in->h : l->kernel_h;
-    d->kernel_w = whole ? in->w : l->kernel_w;
-    d->stride_h = whole ? 1 : l->stride_h;
-    d->stride_w = whole ? 1 : l->stride_w;
-    d->pad_top = whole ? 0 : l->pad_top;
-    d->pad_left = whole ? 0 : l->pad_left;
-    d->out_h = out->h;
-    d->out_w = out->w;
-}
-
-/** Depthwise convolutions of bytes: INT8 takes PI pixels at a time, in passes of 16 channels, where VECTOR takes one in as many cycles. */
-static bool is_for_vector(const struct xn_compiler *c, const struct xn_engine_step *step)
-{
-    const struct xn_value *in = value_of(c, step->value);
-
-    return xn_compiler_is_depthwise(c->network, step->head) &&
-           (in->dtype == XN_DTYPE_BITS || c->values[step->value].layout || in->c % XN_ISA_LANES ||
-            c->geometry->pi == 1 || step->d.out_w == 1);
-}
-
-/** CONV and DENSE. Groups other than depthwise ones are a convolution of all channels with weights of 0, which int8 ones can be, if they cannot
- *  be split (count_slices). */
-static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *step)
-{
-    const struct xn_layer *l = &c->network->layers[step->head];
-    const struct xn_value *in = value_of(c, step->value);
-    struct xn_isa_descriptor *d = &step->d;
-
-    if (is_for_vector(c, step)) {
-        d->op = XN_ISA_VECTOR;
-    } else if (l->binary && (l->op == XN_OP_DENSE || l->groups == 1)) {
-        d->op = XN_ISA_BINARY;
-        d->words = (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_WORD_BITS);
-        d->channels_in = in->c;
-        d->flags |= l->pad == XN_PAD_MINUS_ONE ? XN_ISA_PAD_MINUS_ONE : 0;
-    } else {
-        d->op = XN_ISA_INT8;
-        d->words = (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_WORD_BYTES);
-    }
-}
-
-static void begin_pool(struct xn_engine_step *step, const struct xn_layer *l, const struct xn_value *in,
-                       const struct xn_value *out)
-{
-    struct xn_isa_descriptor *d = &step->d;
-
-    if (l->op == XN_OP_MAXPOOL) {
-        if (in->dtype == XN_DTYPE_BITS) {
-            d->op = XN_ISA_OR;
-            d->words = (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_WORD_BITS);
-        } else {
-            d->flags |= XN_ISA_MAX;
-        }
-        return;
-    }
-    if (l->multiplier != 1 || l->shift) {
-        d->flags |= XN_ISA_SCALE;
-        d->shift = l->shift;
-        step->multiplier = l->multiplier;
-    }
-    if (out->dtype == XN_DTYPE_I16 && !within_int16(out))
-        d->flags |= XN_ISA_SATURATE;
-}
-
-static struct xn_engine_step begin_window(const struct xn_compiler *c, uint32_t i)
-{
-    const struct xn_layer *l = &c->network->layers[i];
-    const struct xn_value *in = value_of(c, l->inputs[0]), *out = value_of(c, i + 1);
-    struct xn_engine_step step = begin_copy(c, l->inputs[0], i);
-
-    step.head = i;
-    set_window(&step.d, l, in, out);
-    if (l->op == XN_OP_CONV || l->op == XN_OP_DENSE)
-        begin_weights(c, &step);
-    else
-        begin_pool(&step, l, in, out);
-    return step;
 }
 
 /* ---- what it takes up ------------------------------------------------------------------------------------------------- */
@@ -448,7 +25,8 @@ static bool is_sunk(const struct xn_compiler *c, uint32_t i)
 {
     const uint32_t first = c->first_reader[i + 1];
 
-    if (value_of(c, i + 1)->dtype != XN_DTYPE_I16 || c->values[i + 1].layout || c->first_reader[i + 2] - first != 1)
+    if (xn_compiler_value(c, i + 1)->dtype != XN_DTYPE_I16 || c->values[i + 1].layout ||
+        c->first_reader[i + 2] - first != 1)
         return false;
     const enum xn_op next = c->network->layers[c->readers[first]].op;
     return next == XN_OP_ADD || next == XN_OP_RPRELU || next == XN_OP_SCALE || next == XN_OP_THRESHOLD;
@@ -472,13 +50,13 @@ static bool can_extend_step(const struct xn_compiler *c, const struct xn_engine_
     case XN_OP_RPRELU:
         return !(f & XN_ISA_RPRELU);
     case XN_OP_SCALE:
-        if (value_of(c, i + 1)->dtype != XN_DTYPE_I16)
+        if (xn_compiler_value(c, i + 1)->dtype != XN_DTYPE_I16)
             return true;
         return !(f & (XN_ISA_SCALE | XN_ISA_RESIDUAL | XN_ISA_SATURATE | XN_ISA_RPRELU)) && l->inputs[0] == v &&
                (l->n_inputs == 1 || l->inputs[1] != v);
     case XN_OP_ADD: /* the residual comes before the clamp: one that did something cannot be left out */
         return l->inputs[0] != l->inputs[1] && !c->values[other].open && !(f & (XN_ISA_RESIDUAL | XN_ISA_RPRELU)) &&
-               (!(f & XN_ISA_SATURATE) || within_int16(value_of(c, v)));
+               (!(f & XN_ISA_SATURATE) || xn_compiler_within_int16(xn_compiler_value(c, v)));
     default:
         return false;
     }
@@ -487,7 +65,7 @@ static bool can_extend_step(const struct xn_compiler *c, const struct xn_engine_
 static void extend_step(const struct xn_compiler *c, struct xn_engine_step *step, uint32_t v, uint32_t i)
 {
     const struct xn_layer *l = &c->network->layers[i];
-    const enum xn_dtype out = value_of(c, i + 1)->dtype;
+    const enum xn_dtype out = xn_compiler_value(c, i + 1)->dtype;
 
     step->last_layer = i;
     switch (l->op) {
@@ -541,16 +119,16 @@ static bool ends(const struct xn_compiler *c, uint32_t i)
 {
     const struct xn_layer *l = &c->network->layers[i];
     return l->op == XN_OP_THRESHOLD || l->op == XN_OP_LOGITS ||
-           (l->op == XN_OP_SCALE && value_of(c, i + 1)->dtype != XN_DTYPE_I16);
+           (l->op == XN_OP_SCALE && xn_compiler_value(c, i + 1)->dtype != XN_DTYPE_I16);
 }
 
 /** May value `v` stay in the lanes of `chain`? */
 static bool stays_open(const struct xn_compiler *c, const struct xn_engine_chain *chain, uint32_t v)
 {
     const uint32_t first = c->first_reader[v], n = c->first_reader[v + 1] - first;
-    const bool sums = value_of(c, v)->dtype == XN_DTYPE_I32;
+    const bool sums = xn_compiler_value(c, v)->dtype == XN_DTYPE_I32;
 
-    if (n > 1 && (!sums || fits_int16(value_of(c, v))))
+    if (n > 1 && (!sums || fits_int16(xn_compiler_value(c, v))))
         return false;
     for (uint32_t k = 0; k < n; k++)
         if (!can_extend(c, chain, v, c->readers[first + k]))
@@ -565,13 +143,13 @@ static uint32_t common_end(const struct xn_compiler *c, uint32_t v)
     const struct xn_layer *l = &c->network->layers[v - 1];
     uint32_t end = XN_ENGINE_NONE;
 
-    if (value_of(c, v)->dtype != XN_DTYPE_I16 || c->values[v].layout || is_sunk(c, v - 1))
+    if (xn_compiler_value(c, v)->dtype != XN_DTYPE_I16 || c->values[v].layout || is_sunk(c, v - 1))
         return XN_ENGINE_NONE;
     for (uint32_t k = c->first_reader[v + 1]; k-- > c->first_reader[v];)
         if (ends(c, c->readers[k]) && c->network->layers[c->readers[k]].op != XN_OP_LOGITS)
             end = c->readers[k];
     for (uint32_t k = 0; end != XN_ENGINE_NONE && k + 1 < l->n_inputs; k++)
-        if (value_of(c, l->inputs[k])->c % XN_ISA_WORD_BITS)
+        if (xn_compiler_value(c, l->inputs[k])->c % XN_ISA_WORD_BITS)
             return XN_ENGINE_NONE;
     return end;
 }
@@ -590,7 +168,7 @@ static void extend_part(const struct xn_compiler *c, struct xn_engine_step *step
 /** `chain` holds value `v`, which has to be stored. */
 static int close_chain(struct xn_compiler *c, struct xn_engine_chain *chain, uint32_t v)
 {
-    const struct xn_value *x = value_of(c, v);
+    const struct xn_value *x = xn_compiler_value(c, v);
     const bool bytes = x->dtype == XN_DTYPE_U8 || x->dtype == XN_DTYPE_I8;
 
     if (x->dtype == XN_DTYPE_I32 && !fits_int16(x))
@@ -611,37 +189,25 @@ static int close_chain(struct xn_compiler *c, struct xn_engine_chain *chain, uin
             c->done[reader] = true;
         }
     }
-    return emit(c, chain);
+    return xn_compiler_emit(c, chain);
 }
 
 /* ---- layers ----------------------------------------------------------------------------------------------------------- */
 
-/** Input `v`, int16, of CONCAT `i` to its lanes from group `group` on. */
-static int copy_stream(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
+/** Input `v` of CONCAT `i` to its lanes from group `group` on. */
+static int copy_part(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
 {
-    struct xn_engine_step step = begin_copy(c, v, i);
+    struct xn_engine_step step = xn_compiler_begin_copy(c, v, i);
 
-    step.part_first = group * XN_ISA_LANES;
+    step.part_first = step.end_first = group * XN_ISA_LANES;
     step.part_lanes = step.tap_channels;
-    step.d.flags = XN_ISA_STORE;
-    step.stream_value = i + 1;
-    extend_part(c, &step, i + 1, step.part_first);
-    return emit_step(c, &step);
-}
-
-/** The same of bits and bytes. */
-static int copy_into(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
-{
-    struct xn_engine_step step = begin_copy(c, v, i);
-    int r;
-
-    step.in = step.out = c->values[v].layout;
-    r = find_source(c, &step);
-    if (r < 0)
-        return r;
-    step.dest = ref_of(c, i + 1);
-    step.dest.group += group;
-    step.d.channels = step.tap_channels;
+    if (step.d.source == XN_ISA_I16) {
+        step.d.flags = XN_ISA_STORE;
+        step.stream_value = i + 1;
+        extend_part(c, &step, i + 1, step.part_first);
+        return xn_compiler_emit_step(c, &step);
+    }
+    step.end_value = i + 1;
     if (step.d.source != XN_ISA_BITS) {
         step.d.flags = XN_ISA_QUANTIZE | (step.d.source == XN_ISA_U8 ? XN_ISA_UNSIGNED : 0);
     } else if (group % 4 == 0) {
@@ -650,18 +216,17 @@ static int copy_into(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t gro
     } else {
         step.d.flags = XN_ISA_SIGN;
     }
-    c->values[i + 1].made_by = c->n_steps;
-    return append(c, &step);
+    return xn_compiler_emit_step(c, &step);
 }
 
 /** Input `k` of CONCAT `i`, whose channels begin at `first`, as a part of it. */
 static struct xn_engine_step begin_part(const struct xn_compiler *c, uint32_t i, uint32_t k, uint32_t first)
 {
     const uint32_t v = c->network->layers[i].inputs[k];
-    struct xn_engine_step step = c->values[v].open ? c->values[v].chain.steps[0] : begin_copy(c, v, i);
+    struct xn_engine_step step = c->values[v].open ? c->values[v].chain.steps[0] : xn_compiler_begin_copy(c, v, i);
 
     step.part_first = first;
-    step.part_lanes = value_of(c, v)->c;
+    step.part_lanes = xn_compiler_value(c, v)->c;
     return step;
 }
 
@@ -688,11 +253,11 @@ static int store_part(struct xn_compiler *c, uint32_t i, uint32_t k, uint32_t gr
         struct xn_engine_step step = begin_part(c, i, k, group * XN_ISA_LANES);
         step.d.flags |= XN_ISA_STORE;
         step.stream_value = i + 1;
-        return emit_step(c, &step);
+        return xn_compiler_emit_step(c, &step);
     }
     if (in->home == i + 1 && in->home_group == group)
         return 0;
-    return value_of(c, v)->dtype == XN_DTYPE_I16 ? copy_stream(c, v, i, group) : copy_into(c, v, i, group);
+    return copy_part(c, v, i, group);
 }
 
 static int plan_concat(struct xn_compiler *c, uint32_t i)
@@ -728,13 +293,13 @@ static struct xn_engine_chain begin(const struct xn_compiler *c, uint32_t i)
 
     if (l->op == XN_OP_CONV || l->op == XN_OP_DENSE || l->op == XN_OP_MAXPOOL || l->op == XN_OP_AVGPOOL ||
         l->op == XN_OP_GLOBAL_AVGPOOL) {
-        chain.steps[0] = begin_window(c, i);
+        chain.steps[0] = xn_compiler_begin_window(c, i);
         return chain;
     }
     if (c->values[v].open)
         chain = c->values[v].chain;
     else
-        chain.steps[0] = begin_copy(c, v, i);
+        chain.steps[0] = xn_compiler_begin_copy(c, v, i);
     extend(c, &chain, v, i);
     return chain;
 }
@@ -749,7 +314,7 @@ static int plan_layer(struct xn_compiler *c, uint32_t i)
     if (chain.steps[0].d.op == XN_ISA_OR)
         chain.steps[0].end_value = i + 1;
     if (chain.steps[0].end_value != XN_ENGINE_NONE)
-        return emit(c, &chain);
+        return xn_compiler_emit(c, &chain);
     if (!stays_open(c, &chain, i + 1))
         return close_chain(c, &chain, i + 1);
     c->values[i + 1].open = true;

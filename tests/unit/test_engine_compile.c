@@ -27,7 +27,7 @@
 #ifdef XN_FAULTS
 #define NETWORKS 100u /* debug and sanitizer builds are slow */
 #else
-#define NETWORKS 400u
+#define NETWORKS 300u
 #endif
 
 static struct xn_isa_geometry geometry_of(const char *text)
@@ -225,6 +225,58 @@ static void test_random_networks(void **state)
     print_message("# %" PRIu64 " of %" PRIu64 " networks refused, %" PRIu64 " passes compared\n", refused, n, passes);
     if (!text)
         assert_in_range(refused, 0, n / 10);
+}
+
+/** A program for `g`, made again for exactly the memory that it took; NULL: refused. */
+static struct xn_engine_program *compile_tight(const struct xn_network *network, struct xn_isa_geometry g)
+{
+    struct xn_engine_program *p = NULL;
+    struct xn_error error;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        const int r = xn_engine_compile(network, &g, &p, &error);
+        if (i == 0 && (r == -ENOTSUP || r == -ENOSPC))
+            return NULL;
+        if (r < 0)
+            fail_msg("%s", error.text);
+        if (i > 0)
+            break;
+        g.am_rows = XN_MAX(p->am_rows_used, 1);
+        g.rm_rows = XN_MAX(p->rm_rows_used, 1);
+        xn_engine_program_free(p);
+    }
+    return p;
+}
+
+/** Any geometry, many too small: what is not refused runs, with not a row to spare. */
+static void test_random_geometries(void **state)
+{
+    struct xn_random random = {xn_random_seed(20261130)};
+    uint32_t fit = 0;
+    (void)state;
+
+    for (uint32_t i = 0; i < NETWORKS / 2; i++) {
+        const uint64_t network_seed = xn_random_next(&random);
+        struct xn_network *network = xn_random_network(network_seed);
+        const uint32_t p_log2 = xn_random_below(&random, 5);
+        const struct xn_isa_geometry g = {.p = 1u << p_log2,
+                                          .pi = 1u << xn_random_below(&random, p_log2 + 1),
+                                          .pr = 1u << xn_random_below(&random, p_log2 + 1),
+                                          .am_rows = 1 + xn_random_below(&random, 1000),
+                                          .rm_rows = 1 + xn_random_below(&random, 1000),
+                                          .wb_words = 1 + xn_random_below(&random, 300)};
+        struct xn_engine_program *p = compile_tight(network, g);
+        char name[64];
+        snprintf(name, sizeof(name), "network %" PRIu64, network_seed);
+        if (p) {
+            compare_images(name, p, network_seed, 1);
+            fit++;
+        }
+        xn_engine_program_free(p);
+        xn_network_free(network);
+    }
+    print_message("# %u of %u fit\n", fit, NETWORKS / 2);
+    assert_in_range(fit, NETWORKS / 8, NETWORKS / 2);
 }
 
 static void compile_and_compare(const char *name, struct xn_network *network, const char *geometry)
@@ -524,6 +576,28 @@ static void test_a_concat_between_passes_is_nowhere(void **state)
     xn_network_free(network);
 }
 
+/** The lanes add before they clamp: a clamp that may do something must not be left out. */
+static void test_a_clamp_before_add_is_kept(void **state)
+{
+    int16_t m[64];
+    const int64_t b[64] = {0};
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    for (uint32_t i = 0; i < 64; i++)
+        m[i] = 32767;
+    const uint32_t clamped = xn_writer_scale(w, conv_64(w, bits), XN_FORMAT_NONE, m, b, 3, XN_DTYPE_I16);
+    const uint32_t sum = xn_writer_add(w, clamped, to_stream(w, conv_64(w, bits), XN_FORMAT_NONE));
+    struct xn_network *network = end_with_pool(w, xn_writer_threshold(w, sum, zeros));
+    struct xn_engine_program *p = compile(network, "2T");
+
+    assert_int_equal(p->places[clamped].memory, XN_PLACE_RM);
+    assert_int_equal(p->n, 6); /* the other convolution, whose clamp does nothing, adds it */
+    compare_images("clamp", p, 1, 2);
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
 static void test_dead_layers_make_no_passes(void **state)
 {
     uint32_t bits;
@@ -677,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_geometry_is_checked),
         cmocka_unit_test(test_shape_of_a_program),
         cmocka_unit_test(test_a_concat_between_passes_is_nowhere),
+        cmocka_unit_test(test_a_clamp_before_add_is_kept),
         cmocka_unit_test(test_dead_layers_make_no_passes),
         cmocka_unit_test(test_what_does_not_fit_is_named),
         cmocka_unit_test(test_what_the_engine_has_not_is_named),
@@ -684,6 +759,7 @@ int main(void)
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_each_allocation_may_fail),
         cmocka_unit_test(test_random_networks),
+        cmocka_unit_test(test_random_geometries),
         cmocka_unit_test(test_known_shapes),
         cmocka_unit_test(test_named_geometries_hold_what_they_are_for),
         cmocka_unit_test(test_shipped_networks),
