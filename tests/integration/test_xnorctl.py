@@ -152,6 +152,15 @@ def test_inspect_names_what_is_wrong(served: Served, tmp_path: Path) -> None:
     assert "No such file" in bad(1, "inspect", tmp_path / "none.xnor")
 
 
+def test_inspect_engine(served: Served) -> None:
+    path = served.folder / "pixels.xnor"
+    listing = good("inspect", "--engine", "-g", "2T", path)
+    assert "pixels" in listing and "binary" in listing and listing.rstrip().endswith("end")
+    assert "fit" in bad(1, "inspect", "--engine", "--geometry", "P8,PI4,PR4,AM1,RM1,WB1024", path)
+    assert "geometry" in bad(2, "inspect", "--engine", "--geometry", "3T", path)
+    assert "--engine" in bad(2, "inspect", "--geometry", "2T", path)
+
+
 @pytest.mark.parametrize("backend", ["reference", "cpu", "cpu:portable"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_run(served: Served, tmp_path: Path, backend: str, threads: int) -> None:

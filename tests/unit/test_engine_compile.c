@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Programs that the compiler makes give the reference interpreter's integers: on random networks and on those shipped, every value that
+ * lies in memory after its pass, lane by lane, and the logits. $XN_SEED and $XN_NETWORKS choose which and how many. What the
+ * engine has not is refused, and how much of it there may be is bounded. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <glob.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "accel/engine/engine.h"
+#include "common/fault.h"
+#include "hls/include/xnor_sim.h"
+#include "model/reference.h"
+#include "tests/support/random_network.h"
+#include "tests/support/xnor_writer.h"
+
+#ifdef XN_FAULTS
+#define NETWORKS 100u /* debug and sanitizer builds are slow */
+#else
+#define NETWORKS 600u
+#endif
+
+static struct xn_isa_geometry geometry_of(const char *text)
+{
+    struct xn_isa_geometry g;
+    struct xn_error error;
+    if (xn_engine_geometry_parse(text, &g, &error) < 0)
+        fail_msg("%s", error.text);
+    return g;
+}
+
+static void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("\"%s\" does not say \"%s\"", text, part);
+}
+
+/* ---- running a program beside the reference ---------------------------------------------------------------------------- */
+
+struct bed {
+    const struct xn_network *network;
+    const struct xn_engine_program *program;
+    struct xn_reference *reference;
+    struct xn_sim *sim;
+    uint8_t *input;
+    int32_t *want, *got;
+    const char *name;
+};
+
+static void bed_init(struct bed *bed, const char *name, const struct xn_engine_program *program)
+{
+    const struct xn_network *n = program->network;
+    const char *why;
+
+    *bed = (struct bed){.network = n, .program = program, .name = name};
+    bed->sim = xn_sim_open(&program->geometry, &why);
+    bed->input = malloc(n->input_bytes);
+    bed->want = calloc(n->n_classes, sizeof(int32_t));
+    bed->got = calloc(n->n_classes, sizeof(int32_t));
+    assert_true(bed->sim && bed->input && bed->want && bed->got && xn_reference_new(n, &bed->reference) == 0);
+}
+
+static void bed_done(struct bed *bed)
+{
+    xn_reference_free(bed->reference);
+    xn_sim_close(bed->sim);
+    free(bed->input);
+    free(bed->want);
+    free(bed->got);
+}
+
+/** Lane `lane` of a place, as the memories have it now. */
+static int32_t lane_at(const struct bed *bed, uint32_t v, uint32_t y, uint32_t x, uint32_t lane)
+{
+    const struct xn_engine_place *at = &bed->program->places[v];
+    const struct xn_value *value = &bed->network->values[v];
+    const uint32_t banks = at->memory == XN_PLACE_AM ? 2 * bed->program->geometry.p : bed->program->geometry.pr;
+    const uint32_t row = at->base + (uint32_t)(y * xn_isa_ceil(value->w, banks) + x / banks) * at->pitch;
+    const uint32_t i = at->group * XN_ISA_LANES + lane;
+
+    if (at->memory == XN_PLACE_RM) {
+        int16_t channels[XN_ISA_LANES];
+        xn_sim_rm(bed->sim, row + i / XN_ISA_LANES, x % banks, channels);
+        return channels[i % XN_ISA_LANES];
+    }
+    if (value->dtype == XN_DTYPE_BITS)
+        return xn_sim_am(bed->sim, row + i / 64, x % banks) >> i % 64 & 1 ? 1 : -1;
+    const uint8_t byte = (uint8_t)(xn_sim_am(bed->sim, row + i / 8, x % banks) >> i % 8 * 8);
+    return value->dtype == XN_DTYPE_U8 ? byte : (int8_t)byte;
+}
+
+static void compare_value(const struct bed *bed, uint32_t v)
+{
+    const struct xn_engine_place *at = &bed->program->places[v];
+    const struct xn_value *value = &bed->network->values[v];
+    const int32_t *want = xn_reference_value(bed->reference, v);
+
+    for (uint32_t y = 0; y < value->h; y++)
+        for (uint32_t x = 0; x < value->w; x++)
+            for (uint32_t lane = 0; lane < at->lanes; lane++) {
+                const uint32_t c = at->channels ? at->channels[lane] : lane;
+                const int32_t none = value->dtype == XN_DTYPE_BITS ? -1 : 0;
+                const int32_t wanted = c == UINT32_MAX ? none : want[(y * value->w + x) * value->c + c];
+                const int32_t got = lane_at(bed, v, y, x, lane);
+                if (got != wanted)
+                    fail_msg("%s: value %u (pass %u) at %u,%u lane %u: %d, reference %d", bed->name, v, at->made_by, y,
+                             x, lane, got, wanted);
+            }
+}
+
+static void run(struct bed *bed, const struct xn_isa_descriptor *descriptors, uint32_t n, const uint8_t *stream,
+                size_t stream_bytes)
+{
+    struct xn_isa_status status;
+    const struct xn_sim_job job = {.program = descriptors,
+                                   .program_count = n,
+                                   .stream = stream,
+                                   .stream_bytes = stream_bytes,
+                                   .input = bed->input,
+                                   .input_bytes = bed->program->input_bytes,
+                                   .images = 1,
+                                   .output_words = bed->program->output_words,
+                                   .output = bed->got};
+    if (xn_sim_run(bed->sim, &job, &status) < 0 || status.error)
+        fail_msg("%s: the engine stopped with error %u at descriptor %u", bed->name, status.error, status.descriptor);
+}
+
+/** Pass after pass, with every value compared as soon as it is there. */
+static void compare_passes(struct bed *bed)
+{
+    const struct xn_engine_program *p = bed->program;
+    size_t at = 0;
+
+    for (uint32_t i = 0; i + 1 < p->n; i++) {
+        const struct xn_isa_descriptor one[2] = {p->descriptors[i], {.op = XN_ISA_END}};
+        run(bed, one, 2, p->stream + at, p->passes[i].stream_bytes);
+        at += p->passes[i].stream_bytes;
+        for (uint32_t v = 0; v < bed->network->n_values; v++)
+            if (p->places[v].memory != XN_PLACE_NONE && p->places[v].made_by == i)
+                compare_value(bed, v);
+    }
+    assert_int_equal(at, p->stream_bytes);
+}
+
+static void compare_logits(const struct bed *bed)
+{
+    for (uint32_t k = 0; k < bed->network->n_classes; k++)
+        if (bed->got[k] != bed->want[k])
+            fail_msg("%s: class %u: %d, reference %d", bed->name, k, bed->got[k], bed->want[k]);
+}
+
+/** `images` random images through the whole program, the first one pass by pass. */
+static void compare_images(const char *name, const struct xn_engine_program *p, uint64_t seed, uint32_t images)
+{
+    struct xn_random random = {seed};
+    struct bed bed;
+
+    bed_init(&bed, name, p);
+    for (uint32_t i = 0; i < images; i++) {
+        xn_random_bytes(&random, bed.input, p->input_bytes);
+        xn_reference_run(bed.reference, bed.input, bed.want);
+        if (i == 0)
+            compare_passes(&bed);
+        else
+            run(&bed, p->descriptors, p->n, p->stream, p->stream_bytes);
+        compare_logits(&bed);
+    }
+    bed_done(&bed);
+}
+
+/* ---- random networks ---------------------------------------------------------------------------------------------------- */
+
+static const char *const geometries[] = {"1T", "2T", "4T", "P1,PI1,PR1,AM100000,RM100000,WB512",
+                                         "P16,PI2,PR8,AM100000,RM100000,WB1024"};
+
+static void test_random_networks(void **state)
+{
+    const uint64_t seed = xn_random_seed(20261129);
+    const char *text = getenv("XN_NETWORKS");
+    const uint64_t n = text ? strtoull(text, NULL, 0) : NETWORKS;
+    uint64_t refused = 0, passes = 0;
+    (void)state;
+
+    for (uint64_t i = 0; i < n; i++) {
+        struct xn_network *network = xn_random_network(seed + i);
+        const struct xn_isa_geometry g = geometry_of(geometries[i % XN_ARRAY_LEN(geometries)]);
+        struct xn_engine_program *p = NULL;
+        struct xn_error error;
+        char name[64];
+        snprintf(name, sizeof(name), "network %" PRIu64, seed + i);
+        const int r = xn_engine_compile(network, &g, &p, &error);
+        if (r == -ENOTSUP || r == -ENOSPC) {
+            refused++;
+            print_message("# %s is refused: %s\n", name, error.text);
+        } else if (r < 0) {
+            fail_msg("%s: %s", name, error.text);
+        } else {
+            passes += p->n;
+            compare_images(name, p, seed + i, 3);
+        }
+        xn_engine_program_free(p);
+        xn_network_free(network);
+    }
+    print_message("# %" PRIu64 " of %" PRIu64 " networks refused, %" PRIu64 " passes compared\n", refused, n, passes);
+    if (!text)
+        assert_in_range(refused, 0, n / 10);
+}
+
+static void compile_and_compare(const char *name, struct xn_network *network, const char *geometry, uint32_t images)
+{
+    const struct xn_isa_geometry g = geometry_of(geometry);
+    struct xn_engine_program *p;
+    struct xn_error error;
+
+    if (xn_engine_compile(network, &g, &p, &error) < 0)
+        fail_msg("%s: %s", name, error.text);
+    compare_images(name, p, 1, images);
+    xn_engine_program_free(p);
+}
+
+static void test_known_shapes(void **state)
+{
+    (void)state;
+    struct xn_network *one_pixel = xn_random_one_pixel(1), *shortcuts = xn_random_shortcuts(1);
+    compile_and_compare("one pixel", one_pixel, "1T", 2);
+    compile_and_compare("shortcuts", shortcuts, "2T", 2);
+    xn_network_free(one_pixel);
+    xn_network_free(shortcuts);
+#ifndef XN_FAULTS /* for minutes the reference would run in debug and sanitizer builds */
+    struct xn_network *vgg = xn_random_vgg_small(1), *resnet = xn_random_resnet18(1);
+    compile_and_compare("VGG-small", vgg, "2T", 1);
+    compile_and_compare("ResNet-18 on CIFAR", resnet, "4T", 1);
+    xn_network_free(vgg);
+    xn_network_free(resnet);
+#endif
+}
+
+/** What the named geometries are made for fits them. */
+static void test_named_geometries_hold_what_they_are_for(void **state)
+{
+    static const struct {
+        struct xn_network *(*make)(uint64_t seed);
+        const char *geometry;
+    } fits[] = {
+        {xn_random_vgg_small, "1T"},         {xn_random_resnet18, "1T"},  {xn_random_vgg_small, "2T"},
+        {xn_random_resnet18, "2T"},          {xn_random_vgg_small, "4T"}, {xn_random_resnet18, "4T"},
+        {xn_random_resnet18_imagenet, "4T"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(fits); i++) {
+        const struct xn_isa_geometry g = geometry_of(fits[i].geometry);
+        struct xn_network *network = fits[i].make(1);
+        struct xn_engine_program *p;
+        struct xn_error error;
+        uint64_t macs = 0;
+        if (xn_engine_compile(network, &g, &p, &error) < 0)
+            fail_msg("%s: %s", fits[i].geometry, error.text);
+        for (uint32_t k = 0; k < p->n; k++)
+            macs += p->passes[k].macs;
+        assert_int_equal(macs, network->binary_macs + network->int8_macs);
+        print_message("# %s on %s: %u passes, %zu bytes of stream, AM %u of %u rows, RM %u of %u\n", network->name,
+                      fits[i].geometry, p->n - 1, p->stream_bytes, p->am_rows_used, g.am_rows, p->rm_rows_used,
+                      g.rm_rows);
+        xn_engine_program_free(p);
+        xn_network_free(network);
+    }
+}
+
+static void test_shipped_networks(void **state)
+{
+    const char *top = getenv("XN_ROOT");
+    char pattern[512];
+    glob_t found;
+    (void)state;
+
+    snprintf(pattern, sizeof(pattern), "%s/models/*/*.xnor", top ? top : ".");
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct xn_network *network;
+        struct xn_error error;
+        if (xn_network_load(found.gl_pathv[i], &network, &error) < 0)
+            fail_msg("%s", error.text);
+        compile_and_compare(found.gl_pathv[i], network, geometries[i % 3], 1);
+        xn_network_free(network);
+    }
+    globfree(&found);
+}
+
+/* ---- geometries ---------------------------------------------------------------------------------------------------------- */
+
+static void test_geometry_text(void **state)
+{
+    char text[160];
+    struct xn_isa_geometry g = geometry_of("P8,PI4,PR2,AM100,RM64,WB1024");
+    (void)state;
+
+    assert_int_equal(g.p, 8);
+    assert_int_equal(g.pi, 4);
+    assert_int_equal(g.pr, 2);
+    assert_int_equal(g.am_rows, 100);
+    assert_int_equal(g.rm_rows, 64);
+    assert_int_equal(g.wb_words, 1024);
+    xn_engine_geometry_print(&g, text, sizeof(text));
+    assert_string_equal(text,
+                        "P8 PE16 S64 PI4 PR2, AM 100 rows (12 KiB), RM 64 rows (4 KiB), WB 2 x 1024 words (256 KiB)");
+    g = geometry_of("2T");
+    assert_int_equal(g.p, 4);
+}
+
+static void test_geometry_is_checked(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        "3T",
+                                        "P8",
+                                        "P3,PI1,PR1,AM1,RM1,WB1",
+                                        "P32,PI1,PR1,AM1,RM1,WB1",
+                                        "P8,PI16,PR1,AM1,RM1,WB1",
+                                        "P8,PI3,PR1,AM1,RM1,WB1",
+                                        "P8,PI1,PR0,AM1,RM1,WB1",
+                                        "P8,PI1,PR1,AM0,RM1,WB1",
+                                        "P8,PI1,PR1,AM1,RM1,WB0",
+                                        "P8,PI1,PR1,AM1,RM1,WB1,",
+                                        "P8,PI1,PR1,AM1,RM1,WB1 ",
+                                        "P8,PI1,PR1,AM-1,RM1,WB1",
+                                        "P8,PI1,PR1,AM99999999999999999999,RM1,WB1",
+                                        "P8,PR1,PI1,AM1,RM1,WB1"};
+    (void)state;
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(wrong); i++) {
+        struct xn_isa_geometry g;
+        struct xn_error error;
+        assert_int_equal(xn_engine_geometry_parse(wrong[i], &g, &error), -EINVAL);
+        assert_contains(error.text, "geometry");
+    }
+}
+
+/* ---- programs of networks made by hand ----------------------------------------------------------------------------------- */
+
+static struct xn_network *load(struct xn_writer *writer)
+{
+    struct xn_network *network;
+    struct xn_error error;
+    size_t bytes;
+    uint8_t *file = xn_writer_finish(writer, &bytes);
+
+    if (xn_network_load_memory(file, bytes, &network, &error) < 0)
+        fail_msg("%s", error.text);
+    free(file);
+    xn_writer_free(writer);
+    return network;
+}
+
+static struct xn_engine_program *compile(const struct xn_network *network, const char *geometry)
+{
+    const struct xn_isa_geometry g = geometry_of(geometry);
+    struct xn_engine_program *p;
+    struct xn_error error;
+
+    if (xn_engine_compile(network, &g, &p, &error) < 0)
+        fail_msg("%s", error.text);
+    return p;
+}
+
+/** Compiling ends with `code`, and the text says `part`. */
+static void refuse(const struct xn_network *network, const char *geometry, int code, const char *part)
+{
+    const struct xn_isa_geometry g = geometry_of(geometry);
+    struct xn_engine_program *p = NULL;
+    struct xn_error error;
+
+    assert_int_equal(xn_engine_compile(network, &g, &p, &error), code);
+    assert_null(p);
+    assert_contains(error.text, part);
+}
+
+static const struct xn_writer_window same_3x3 = {3, 3, 1, 1, 1, 1, 1, 1, XN_PAD_ZERO};
+static const int8_t signs[64 * 9 * 64];
+static const int32_t zeros[4096];
+
+/** 8x8x64 bits of an input of bytes. */
+static struct xn_writer *begin_bits(uint32_t *ret_bits)
+{
+    struct xn_writer *w = xn_writer_new(8, 8, 64, XN_DTYPE_I8);
+    *ret_bits = xn_writer_threshold(w, 0, zeros);
+    return w;
+}
+
+static uint32_t conv_64(struct xn_writer *w, uint32_t x)
+{
+    return xn_writer_conv(w, x, xn_writer_bits(w, 64, 576, signs), &same_3x3, 1);
+}
+
+static uint32_t to_stream(struct xn_writer *w, uint32_t x, uint32_t r)
+{
+    static const int16_t m[64];
+    static const int64_t b[64];
+    return xn_writer_scale(w, x, r, m, b, 3, XN_DTYPE_I16);
+}
+
+static struct xn_network *end_with_pool(struct xn_writer *w, uint32_t x)
+{
+    xn_writer_logits(w, xn_writer_global_avgpool(w, x, 1, 0, XN_DTYPE_I32), zeros, zeros, 1.0f, 0.0f);
+    return load(w);
+}
+
+static void test_shape_of_a_program(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t stream = to_stream(w, conv_64(w, bits), XN_FORMAT_NONE);
+    const uint32_t next = xn_writer_threshold(w, stream, zeros);
+    const uint32_t sum = to_stream(w, conv_64(w, next), stream);
+    struct xn_network *network = end_with_pool(w, sum);
+    struct xn_engine_program *p = compile(network, "2T");
+    const struct xn_isa_descriptor *d = p->descriptors;
+
+    assert_int_equal(p->n, 6);
+    assert_int_equal(d[0].op, XN_ISA_INPUT);
+    assert_int_equal(d[1].op, XN_ISA_VECTOR);
+    assert_int_equal(d[1].flags, XN_ISA_SIGN);
+    assert_int_equal(d[2].op, XN_ISA_BINARY);
+    assert_int_equal(d[2].flags, XN_ISA_SCALE | XN_ISA_SATURATE | XN_ISA_STORE | XN_ISA_SIGN);
+    assert_int_equal(d[2].channels_in, 64);
+    assert_int_equal(d[2].chunk, 9);
+    assert_int_equal(d[3].flags, XN_ISA_SCALE | XN_ISA_RESIDUAL | XN_ISA_SATURATE | XN_ISA_STORE);
+    assert_int_equal(d[3].residual_base, d[3].stream_base); /* the sum takes the place of what it replaces */
+    assert_int_equal(d[4].op, XN_ISA_VECTOR);
+    assert_int_equal(d[4].source, XN_ISA_I16);
+    assert_int_equal(d[4].flags, XN_ISA_LOGITS);
+    assert_int_equal(d[5].op, XN_ISA_END);
+    assert_int_equal(p->passes[2].stream_bytes, 4 * (XN_ISA_POST_BYTES + 9 * XN_ISA_WEIGHT_BYTES));
+    assert_int_equal(p->passes[2].macs, 64 * 576 * 64);
+    assert_true(p->passes[2].binary);
+    assert_int_equal(p->places[stream].memory, XN_PLACE_RM);
+    assert_int_equal(p->places[stream].made_by, 2);
+    assert_int_equal(p->places[next].memory, XN_PLACE_AM);
+    assert_int_equal(p->places[next - 2].memory, XN_PLACE_NONE); /* sums */
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+static void test_dead_layers_make_no_passes(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    to_stream(w, conv_64(w, bits), XN_FORMAT_NONE);
+    struct xn_network *network = end_with_pool(w, bits);
+    struct xn_engine_program *p = compile(network, "1T");
+
+    assert_int_equal(p->n, 4); /* input, threshold, pool, end */
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+static void test_what_does_not_fit_is_named(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t sums = conv_64(w, bits);
+    xn_writer_name(w, "wide");
+    const uint32_t stream = to_stream(w, sums, XN_FORMAT_NONE);
+    xn_writer_name(w, "stream");
+    struct xn_network *network = end_with_pool(w, stream);
+
+    refuse(network, "P4,PI1,PR1,AM8,RM1000,WB64", -ENOSPC, "activation memory");
+    refuse(network, "P4,PI1,PR1,AM1000,RM255,WB64", -ENOSPC,
+           "\"stream\" (scale): its output does not fit the residual");
+    refuse(network, "P4,PI1,PR1,AM1000,RM255,WB64", -ENOSPC, "256 rows (8 KiB) of 255");
+    refuse(network, "P4,PI1,PR1,AM1000,RM1000,WB8", -ENOSPC, "\"wide\" (conv): its window takes 9 weight words");
+    xn_engine_program_free(compile(network, "P4,PI1,PR1,AM72,RM256,WB64"));
+    xn_network_free(network);
+}
+
+static void test_what_the_engine_has_not_is_named(void **state)
+{
+    struct xn_writer *w = xn_writer_new(2, 2, 3, XN_DTYPE_I8);
+    (void)state;
+    const uint32_t twice = xn_writer_concat(w, (const uint32_t[]){0, 0}, 2);
+    xn_writer_name(w, "twice");
+    xn_writer_logits(w, xn_writer_global_avgpool(w, twice, 1, 0, XN_DTYPE_I32), zeros, zeros, 1.0f, 0.0f);
+    struct xn_network *network = load(w);
+    refuse(network, "2T", -ENOTSUP, "different lanes");
+    xn_network_free(network);
+
+    w = xn_writer_new(1, 4096, 8, XN_DTYPE_I8);
+    network = end_with_pool(w, 0);
+    refuse(network, "2T", -ENOTSUP, "a row of the input has 32768 bytes");
+    xn_network_free(network);
+}
+
+static void test_a_window_of_one_tile_comes_in_chunks(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t z = xn_writer_dense(w, bits, xn_writer_bits(w, 5, 4096, signs));
+    xn_writer_logits(w, z, zeros, zeros, 1.0f, 0.0f);
+    struct xn_network *network = load(w);
+    struct xn_engine_program *p = compile(network, "P1,PI1,PR1,AM1000,RM1,WB30");
+
+    assert_int_equal(p->descriptors[2].kernel_h * p->descriptors[2].kernel_w * p->descriptors[2].words, 64);
+    assert_int_equal(p->descriptors[2].chunk, 22);
+    compare_images("chunks", p, 1, 2);
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+static void test_each_allocation_may_fail(void **state)
+{
+    (void)state;
+#ifndef XN_FAULTS
+    print_message("fault points are compiled in only with XN_FAULTS (debug, asan, tsan)\n");
+    skip();
+#else
+    const struct xn_isa_geometry g = geometry_of("1T");
+    struct xn_network *network = xn_random_network(20261162 + 2); /* with a CONCAT that leaves lanes empty */
+    int r = -ENOMEM;
+
+    for (uint64_t i = 1; r == -ENOMEM; i++) {
+        struct xn_engine_program *p = NULL;
+        struct xn_error error = {{0}};
+        xn_fault_arm("alloc", i, false);
+        r = xn_engine_compile(network, &g, &p, &error);
+        assert_true(r != -ENOMEM || (!p && error.text[0]));
+        xn_engine_program_free(p);
+        assert_in_range(i, 1, 100);
+    }
+    xn_fault_arm("alloc", 0, false);
+    xn_network_free(network);
+#endif
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_geometry_text),
+        cmocka_unit_test(test_geometry_is_checked),
+        cmocka_unit_test(test_shape_of_a_program),
+        cmocka_unit_test(test_dead_layers_make_no_passes),
+        cmocka_unit_test(test_what_does_not_fit_is_named),
+        cmocka_unit_test(test_what_the_engine_has_not_is_named),
+        cmocka_unit_test(test_a_window_of_one_tile_comes_in_chunks),
+        cmocka_unit_test(test_each_allocation_may_fail),
+        cmocka_unit_test(test_random_networks),
+        cmocka_unit_test(test_known_shapes),
+        cmocka_unit_test(test_named_geometries_hold_what_they_are_for),
+        cmocka_unit_test(test_shipped_networks),
+    };
+    return cmocka_run_group_tests_name("engine compiler", tests, NULL, NULL);
+}
