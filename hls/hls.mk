@@ -1,13 +1,13 @@
 # The engine in HLS C++ as a C simulation: a shared library for each geometry, and the units' test benches. Included by the Makefile.
 #
-# A geometry is P,PI,PR,AM_ROWS,RM_ROWS,WB_WORDS. Small ones are for random programs, the last two for whole networks.
+# A geometry is P,PI,PR,AM_ROWS,RM_ROWS,WB_WORDS. Small ones are for random programs, the last two are 2T and 4T (accel/engine/geometry.c) for whole networks.
 
 HLS_p1 := 1,1,1,2048,1024,300
 HLS_p2 := 2,1,1,1024,1024,64
 HLS_p4 := 4,2,2,1024,512,100
 HLS_p8 := 8,8,4,512,512,200
-HLS_2t := 4,2,2,32768,16384,4096
-HLS_4t := 8,4,4,16384,8192,4096
+HLS_2t := 4,2,2,4608,4096,512
+HLS_4t := 8,4,4,12288,4096,1024
 HLS_GEOMETRIES := p1 p2 p4 p8 2t 4t
 
 comma := ,
