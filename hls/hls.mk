@@ -4,7 +4,7 @@
 
 HLS_p1 := 1,1,1,2048,1024,300
 HLS_p2 := 2,1,1,1024,1024,64
-HLS_p4 := 4,2,2,1024,512,100
+HLS_p4 := 4,2,2,1024,1024,100
 HLS_p8 := 8,8,4,512,512,200
 HLS_2t := 4,2,2,4608,4096,512
 HLS_4t := 8,4,4,12288,4096,1024
@@ -43,11 +43,15 @@ $(BUILD)/hls/kernel.o: hls/src/xnor_engine.cpp $(HLS_HEADERS) | deps-build
 	@mkdir -p $(@D)
 	$(Q)$(HLS_CXX) $(HLS_FLAGS) $(call HLS_MACROS,p4) -c -o $@ $<
 
-hls-programs: $(HLS_LIBRARIES) $(HLS_BENCHES) $(BUILD)/hls/kernel.o $(BUILD)/tests/engine/test_simulators
-	$(eval HLS_SEEDS := $(or $(SEEDS),40))
+hls-programs: $(HLS_LIBRARIES) $(HLS_BENCHES) $(BUILD)/hls/kernel.o $(BUILD)/tests/engine/test_simulators $(BUILD)/tests/engine/test_networks
+# Random programs word by word, then damaged ones; shipped networks where nothing slows them down.
+HLS_SEEDS  = $(or $(SEEDS),40)
+HLS_IMAGES = $(or $(IMAGES),$(if $(filter release clang,$(VARIANT)),10,1))
 hls-run: hls-programs
-	@for bench in $(HLS_BENCHES); do $$bench $(HLS_SEEDS) || exit 1; done
-	@$(foreach g,p1 p2 p4 p8,$(BUILD)/tests/engine/test_simulators --geometry $(HLS_$(g)) --seeds $(HLS_SEEDS) $(BUILD)/libxnor-sim-hls-$(g).so &&) \
-	 $(foreach g,p1 p2 p4 p8,$(BUILD)/tests/engine/test_simulators --geometry $(HLS_$(g)) --seeds $(HLS_SEEDS) --damaged $(BUILD)/libxnor-sim-hls-$(g).so &&) true
+	@$(PYTHON) hls/boards/build --check
+	@set -e; for bench in $(HLS_BENCHES); do $$bench $(HLS_SEEDS); done; \
+	$(foreach mode,"" --damaged,$(foreach g,p1 p2 p4 p8,$(BUILD)/tests/engine/test_simulators $(filter-out "",$(mode)) \
+	    --geometry $(HLS_$(g)) --seeds $(HLS_SEEDS) $(BUILD)/libxnor-sim-hls-$(g).so;)) \
+	$(BUILD)/tests/engine/test_networks --geometry 4T --images $(HLS_IMAGES) $(BUILD)/libxnor-sim-hls-4t.so $(wildcard models/*/*.xnor)
 
 .PHONY: hls-programs hls-run

@@ -58,7 +58,8 @@ struct sums {
     int32_t lane[LANES];
 };
 
-/** AM: words of 64 bits as four quarters in memories of their own, so that SIGN writes one of them without reading the word. */
+/** AM: words of 64 bits as four quarters, each with a write enable of its own, so that SIGN writes one of them without reading
+ *  the word. */
 constexpr uint32_t QUARTERS = 4;
 typedef uint16_t am_word[QUARTERS];
 

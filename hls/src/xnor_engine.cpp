@@ -22,15 +22,13 @@ extern "C" void xnor_engine(const xn::beat *program, const xn::beat *stream, con
 #pragma HLS interface mode = s_axilite port = output_words
 #pragma HLS interface mode = s_axilite port = status
 #pragma HLS interface mode = s_axilite port = return
+    /* Kinds of memory are the board's: hls/boards/boards.json. */
     static xn::am_word am[2 * XN_P][XN_AM_ROWS];
     static xn::rm_word rm[XN_PR][XN_RM_ROWS];
     static xn::weight_word wb[XN_WB_WORDS];
 #pragma HLS array_partition variable = am complete dim = 1
-#pragma HLS array_partition variable = am complete dim = 3
+#pragma HLS array_reshape variable = am complete dim = 3
 #pragma HLS array_partition variable = rm complete dim = 1
-#pragma HLS bind_storage variable = am type = ram_s2p impl = bram
-#pragma HLS bind_storage variable = rm type = ram_s2p impl = uram
-#pragma HLS bind_storage variable = wb type = ram_s2p impl = uram
     const xn::registers r = {images, input_bytes, output_words};
     xn::run_images<XN_P, XN_PI, XN_PR, XN_AM_ROWS, XN_RM_ROWS, XN_WB_WORDS>(program, stream, input, output, r, status,
                                                                             am, rm, wb);
