@@ -87,59 +87,52 @@ static uint64_t post_cycles(const struct shape *s, uint32_t pixels)
     return xn_isa_ceil(pixels, s->pr) * s->post_cycles;
 }
 
-/** Load post parameters or a chunk into the next of two buffers. Returns when it is full. */
-static uint64_t load(struct clock *c, uint64_t *buffers_free, uint32_t buffer, uint64_t beats)
+/** Load post parameters or a chunk into a buffer that is free from `free` on. Returns when it is full. */
+static uint64_t load(struct clock *c, uint64_t free, uint64_t beats)
 {
-    c->fetch = later(c->fetch, buffers_free[buffer]) + beats;
+    c->fetch = later(c->fetch, free) + beats;
     return c->fetch;
 }
 
-/** The chunks of one group's only tile, or the one chunk of all its tiles. Moves the array to the last step's end, but one tile's. */
-static void run_chunks(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s)
+/** The last step of a tile is made: its sums replace those that the post lanes have done with. */
+static void end_tile(struct clock *c, const struct shape *s, uint32_t pixels)
 {
-    for (uint64_t at = 0; s->has_stream && at < s->steps; at += d->chunk) {
-        const uint64_t words = XN_MIN(d->chunk, s->steps - at), b = c->weights_buffer;
-        c->array = later(c->array, load(c, c->weights_free, (uint32_t)b, words * XN_ISA_WEIGHT_BEATS));
-        if (d->chunk >= s->steps)
-            return;
-        c->weights_buffer ^= 1;
-        c->weights_free[b] = c->array + words * s->step_cycles + RELEASE;
-        if (at + d->chunk < s->steps)
-            c->array += words * s->step_cycles;
-        else
-            c->array -= at * s->step_cycles; /* run_tiles adds the whole window */
-    }
+    c->array = later(c->array, c->post > SUM ? c->post - SUM : 0);
+    c->post = later(c->array + SUM, c->post) + post_cycles(s, pixels);
 }
 
+/** All tiles of a group with whole windows. */
 static void run_tiles(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s)
 {
-    const uint64_t window = s->steps * s->step_cycles;
-
     for (uint32_t y = 0; y < d->out_h; y++) {
         for (uint32_t x = 0; x < d->out_w; x += s->tile) {
-            const uint32_t pixels = XN_MIN(s->tile, d->out_w - x);
-            c->array = later(c->array + window, c->post > SUM ? c->post - SUM : 0);
-            c->post = later(c->array + SUM, c->post) + post_cycles(s, pixels);
+            c->array += s->steps * s->step_cycles;
+            end_tile(c, s, XN_MIN(s->tile, d->out_w - x));
         }
     }
 }
 
+/** A group with its part of the stream: one chunk for all tiles, or several for the only tile. */
 static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s)
 {
-    uint32_t b = c->post_buffer;
+    const uint32_t p = c->post_buffer;
 
-    if (s->has_stream)
-        load(c, c->post_free, b, XN_ISA_POST_BEATS);
-    run_chunks(c, d, s);
-    run_tiles(c, d, s);
-    if (!s->has_stream)
-        return;
-    c->post_free[b] = c->post + POST;
-    c->post_buffer ^= 1;
-    if (d->chunk >= s->steps) {
-        c->weights_free[c->weights_buffer] = c->array + RELEASE;
+    load(c, c->post_free[p], XN_ISA_POST_BEATS);
+    for (uint64_t at = 0; at < s->steps; at += d->chunk) {
+        const uint64_t words = XN_MIN(d->chunk, s->steps - at);
+        const uint32_t w = c->weights_buffer;
+        c->array = later(c->array, load(c, c->weights_free[w], words * XN_ISA_WEIGHT_BEATS));
+        if (words == s->steps)
+            run_tiles(c, d, s);
+        else
+            c->array += words * s->step_cycles;
+        c->weights_free[w] = c->array + RELEASE;
         c->weights_buffer ^= 1;
     }
+    if (d->chunk < s->steps)
+        end_tile(c, s, d->out_w);
+    c->post_free[p] = c->post + POST;
+    c->post_buffer ^= 1;
 }
 
 /** Beats of row `y` of the image. */
@@ -173,8 +166,12 @@ static void run_descriptor(struct clock *c, const struct xn_isa_descriptor *d, c
     } else if (d->op != XN_ISA_END) {
         const struct shape s = shape_of(d, g);
         c->fetch += READ;
-        for (uint64_t group = 0; group < s.groups; group++)
-            run_group(c, d, &s);
+        for (uint64_t group = 0; group < s.groups; group++) {
+            if (s.has_stream)
+                run_group(c, d, &s);
+            else
+                run_tiles(c, d, &s);
+        }
     }
     c->idle = d->op == XN_ISA_END ? taken : c->post + POST;
     c->fetch = later(c->fetch, taken) + NEXT;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `estimate`: what a network would take on an engine: the cycle model of its program, times a clock that is planned. */
+ * `estimate`: what a network would take on an engine: the cycle model of its program, times a clock that is planned. One file is shown
+ * pass by pass, of several a line each. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -102,7 +103,7 @@ static json_t *pass_json(const struct estimate *e, uint32_t i)
                      (json_int_t)p->passes[i].stream_bytes);
 }
 
-static void print_json(const struct estimate *e)
+static json_t *estimate_json(const struct estimate *e)
 {
     const struct xn_engine_program *p = e->program;
     const struct xn_isa_geometry *g = &p->geometry;
@@ -110,7 +111,7 @@ static void print_json(const struct estimate *e)
 
     for (uint32_t i = 0; i + 1 < p->n; i++)
         json_array_append_new(passes, pass_json(e, i));
-    json_t *root = json_pack(
+    return json_pack(
         "{s:s, s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:s, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:i, s:i, s:o}",
         "file", e->file, "name", p->network->name, "geometry", "p", (int)g->p, "pi", (int)g->pi, "pr", (int)g->pr,
         "am_rows", (int)g->am_rows, "rm_rows", (int)g->rm_rows, "wb_words", (int)g->wb_words, "path", PATH, "clock_hz",
@@ -118,9 +119,6 @@ static void print_json(const struct estimate *e)
         "effective_tops", effective_tops(e), "utilisation", total_utilisation(e), "bandwidth_bytes_per_second",
         bandwidth_bytes_s(e), "stream_bytes", (json_int_t)p->stream_bytes, "am_rows_used", (int)p->am_rows_used,
         "rm_rows_used", (int)p->rm_rows_used, "passes", passes);
-    json_dumpf(root, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(root);
 }
 
 /* ---- text --------------------------------------------------------------------------------------------------------- */
@@ -186,7 +184,38 @@ static void print_text(const struct estimate *e)
     puts(PATH);
 }
 
-static int run(const struct xn_ctl *ctl, struct estimate *e, const struct xn_isa_geometry *geometry)
+static void print_heading(struct xn_table *t)
+{
+    static const char *const heading[] = {"NETWORK",     "GEOMETRY", "CYCLES AN IMAGE", "IMAGES/S", "TOPS",
+                                          "UTILISATION", "GB/S"};
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(heading); i++)
+        xn_table_cell(t, "%s", heading[i]);
+}
+
+static void print_line(struct xn_table *t, const struct estimate *e)
+{
+    const struct xn_isa_geometry *g = &e->program->geometry;
+
+    xn_table_cell(t, "%s", e->program->network->name);
+    xn_table_cell(t, "P%u PI%u PR%u", g->p, g->pi, g->pr);
+    xn_table_cell(t, "%.0f", (double)e->cycles / (double)e->images);
+    xn_table_cell(t, "%.0f", e->images_s);
+    xn_table_cell(t, "%.2f", effective_tops(e));
+    xn_table_cell(t, "%.1f %%", 100 * total_utilisation(e));
+    xn_table_cell(t, "%.2f", bandwidth_bytes_s(e) / 1e9);
+}
+
+/* ---- files -------------------------------------------------------------------------------------------------------- */
+
+/** Where the estimates go: `list` is for JSON, `table` for several files, none of them for one. */
+struct sink {
+    json_t *list;
+    struct xn_table *table;
+};
+
+static int run(const struct xn_ctl *ctl, struct estimate *e, const struct xn_isa_geometry *geometry,
+               const struct sink *to)
 {
     struct xn_network *network = NULL;
     struct xn_engine_program *program = NULL;
@@ -198,8 +227,10 @@ static int run(const struct xn_ctl *ctl, struct estimate *e, const struct xn_isa
     if (r == 0) {
         e->program = program;
         make_estimate(e);
-        if (ctl->json)
-            print_json(e);
+        if (to->list)
+            json_array_append_new(to->list, estimate_json(e));
+        else if (to->table)
+            print_line(to->table, e);
         else
             print_text(e);
         free(e->costs);
@@ -209,6 +240,33 @@ static int run(const struct xn_ctl *ctl, struct estimate *e, const struct xn_isa
     if (r < 0)
         xn_error_prefix(&error, 0, "%s", e->file);
     return r < 0 ? xn_ctl_fail(ctl, &error) : XN_CTL_OK;
+}
+
+/** All files; one that does not fit is told of and costs the others nothing. `e` has images and clock. */
+static int run_all(const struct xn_ctl *ctl, const struct estimate *e, const struct xn_isa_geometry *geometry,
+                   char **files, int n)
+{
+    struct sink to = {.list = ctl->json ? json_array() : NULL,
+                      .table = n > 1 && !ctl->json ? xn_table_new("llrrrrr") : NULL};
+    int status = XN_CTL_OK;
+
+    if (to.table)
+        print_heading(to.table);
+    for (int i = 0; i < n; i++) {
+        struct estimate one = {.file = files[i], .images = e->images, .clock_hz = e->clock_hz};
+        if (run(ctl, &one, geometry, &to) != XN_CTL_OK)
+            status = XN_CTL_FAILED;
+    }
+    if (to.table)
+        xn_table_end(to.table, stdout, 0);
+    if (n > 1 && !to.list)
+        printf("\nat %.0f MHz: " PATH "\n", e->clock_hz / 1e6);
+    if (to.list && (n > 1 || status == XN_CTL_OK)) {
+        json_dumpf(n > 1 ? to.list : json_array_get(to.list, 0), stdout, JSON_INDENT(2));
+        putchar('\n');
+    }
+    json_decref(to.list);
+    return status;
 }
 
 int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv)
@@ -224,21 +282,21 @@ int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv)
         {"images", 'n', XN_OPT_U64, &e.images, 1, 1000000, "N", "images of a batch on the card (64)"},
     };
     const struct xn_opt_about about = {
-        "FILE.xnor",
-        "Estimate how fast a network would be on the FPGA engine, pass by pass: cycles of "
-        "the model times a planned\nclock.",
-        "Exit status: 0 done, 1 the network does not fit the geometry (the message says "
+        "FILE.xnor...",
+        "Estimate how fast a network would be on the FPGA engine: cycles of the model times a planned clock. One file "
+        "is shown\npass by pass, of several a line each.",
+        "Exit status: 0 done, 1 a network does not fit the geometry (the message says "
         "what does not), 2 wrong command line.",
         true};
     struct xn_isa_geometry geometry;
     struct xn_error error;
     char **files;
 
-    if (xn_opt_parse(ctl, &about, opts, XN_ARRAY_LEN(opts), argc, argv, &files) != 1)
-        xn_opt_usage(ctl, "one FILE is needed");
+    const int n = xn_opt_parse(ctl, &about, opts, XN_ARRAY_LEN(opts), argc, argv, &files);
+    if (n < 1)
+        xn_opt_usage(ctl, "a FILE is needed");
     if (xn_engine_geometry_parse(geometry_name, &geometry, &error) < 0)
         xn_opt_usage(ctl, "%s", error.text);
-    e.file = files[0];
     e.clock_hz = clock_mhz * 1e6;
-    return run(ctl, &e, &geometry);
+    return run_all(ctl, &e, &geometry, files, n);
 }

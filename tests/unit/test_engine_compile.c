@@ -518,6 +518,55 @@ static void test_a_window_of_one_tile_comes_in_chunks(void **state)
     xn_network_free(network);
 }
 
+/** A convolution in groups: passes that it takes, of which unit, and that they make what the reference does. */
+static void check_groups(uint32_t c, uint32_t oc, uint32_t groups, bool bits, enum xn_pad pad, uint32_t passes,
+                         enum xn_isa_op op)
+{
+    struct xn_random random = {xn_random_seed(7)};
+    struct xn_writer *w = xn_writer_new(5, 6, c, XN_DTYPE_I8);
+    struct xn_writer_window window = same_3x3;
+    int8_t *weights = malloc((size_t)oc * 9 * c);
+    int16_t *m = malloc(oc * sizeof(*m));
+    int64_t *b = calloc(oc, sizeof(*b));
+    uint32_t n = 0;
+
+    assert_true(weights && m && b);
+    xn_random_bytes(&random, weights, (size_t)oc * 9 * c);
+    for (uint32_t i = 0; i < oc; i++)
+        m[i] = (int16_t)xn_random_between(&random, -99, 99);
+    window.pad = pad;
+    const uint32_t x = bits ? xn_writer_threshold(w, 0, zeros) : 0;
+    const uint32_t t = bits ? xn_writer_bits(w, oc, 9 * (c / groups), weights)
+                            : xn_writer_tensor(w, XN_DTYPE_I8, 4, (const uint32_t[]){oc, 3, 3, c / groups}, weights);
+    const uint32_t sums = xn_writer_conv(w, x, t, &window, groups);
+    const uint32_t r = xn_writer_scale(w, sums, XN_FORMAT_NONE, m, b, 6, XN_DTYPE_I16);
+    const uint32_t y = xn_writer_scale(w, xn_writer_conv(w, x, t, &window, groups), r, m, b, 5, XN_DTYPE_I16);
+    struct xn_network *network = end_with_pool(w, xn_writer_threshold(w, y, zeros));
+    struct xn_engine_program *p = compile(network, "P4,PI2,PR2,AM300,RM1000,WB512");
+
+    for (uint32_t i = 0; i < p->n; i++)
+        n += p->passes[i].macs && p->descriptors[i].op == op;
+    assert_int_equal(n, 2 * passes);
+    compare_images("groups", p, random.state, 2);
+    xn_engine_program_free(p);
+    xn_network_free(network);
+    free(weights);
+    free(m);
+    free(b);
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    check_groups(128, 64, 2, true, XN_PAD_ZERO, 2, XN_ISA_BINARY);
+    check_groups(192, 48, 3, true, XN_PAD_MINUS_ONE, 3, XN_ISA_BINARY);
+    check_groups(128, 32, 8, true, XN_PAD_ZERO, 2, XN_ISA_INT8);      /* runs of 4 groups */
+    check_groups(128, 32, 8, true, XN_PAD_MINUS_ONE, 2, XN_ISA_INT8); /* with a border put into memory */
+    check_groups(40, 80, 5, false, XN_PAD_ZERO, 5, XN_ISA_INT8);
+    check_groups(24, 12, 3, false, XN_PAD_ZERO, 1, XN_ISA_INT8); /* 4 outputs a group: all together */
+    check_groups(64, 64, 64, true, XN_PAD_MINUS_ONE, 1, XN_ISA_VECTOR);
+}
+
 static void test_each_allocation_may_fail(void **state)
 {
     (void)state;
@@ -553,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_what_does_not_fit_is_named),
         cmocka_unit_test(test_what_the_engine_has_not_is_named),
         cmocka_unit_test(test_a_window_of_one_tile_comes_in_chunks),
+        cmocka_unit_test(test_groups),
         cmocka_unit_test(test_each_allocation_may_fail),
         cmocka_unit_test(test_random_networks),
         cmocka_unit_test(test_known_shapes),
