@@ -275,7 +275,7 @@ static void draw_axis(struct growth *g, uint32_t n, uint32_t *ret_kernel, uint32
                       uint32_t *ret_out)
 {
     uint32_t kernel = chance(g, 40) ? 3 : between(g, 1, 7), pad = kernel / 2,
-             stride = chance(g, 60) ? 1 : between(g, 2, 3);
+             stride = chance(g, 60) ? 1 : between(g, 2, chance(g, 60) ? 3 : 9);
 
     if (chance(g, 30))
         pad = between(g, 0, kernel - 1);
