@@ -339,7 +339,7 @@ static int run_groups(struct pass *p, const uint8_t **stream, const uint8_t *str
 /** One image. 0: to the end; 1: stopped by an error, which *status tells; -1: read outside the job's memory. */
 static int run_image(struct xn_sim *sim, const struct xn_sim_job *job, uint32_t image, struct xn_isa_status *status)
 {
-    const uint8_t *stream = job->stream, *stream_end = stream + job->stream_bytes;
+    const uint8_t *stream = job->stream, *stream_end = job->stream_bytes ? stream + job->stream_bytes : stream;
 
     for (uint32_t i = 0; i < XN_ISA_DESCRIPTORS_MAX; i++) {
         if (i == job->program_count)
