@@ -38,18 +38,18 @@ $(BUILD)/hls/tops.o: hls/test/tops.cpp $(HLS_HEADERS) | deps-build
 $(BUILD)/hls/test_%: hls/test/test_%.cpp $(BUILD)/hls/tops.o
 	$(if $(filter 0,$(V)),@echo "  CXX   $<")
 	$(Q)$(HLS_CXX) $(HLS_FLAGS) -DXN_HLS_SIMULATION $(call HLS_MACROS,p4) -o $@ $^
-# The kernel itself, its ports plain pointers as Vitis has them: as far as a C++ compiler can say whether it is right.
-$(BUILD)/hls/kernel.o: hls/src/xnor_engine.cpp $(HLS_HEADERS) | deps-build
+# The kernel itself, its ports plain pointers as Vitis has them.
+$(BUILD)/hls/kernel: hls/test/kernel_test.cpp hls/src/xnor_engine.cpp $(HLS_HEADERS) | deps-build
 	@mkdir -p $(@D)
-	$(Q)$(HLS_CXX) $(HLS_FLAGS) $(call HLS_MACROS,p4) -c -o $@ $<
+	$(Q)$(HLS_CXX) $(HLS_FLAGS) $(call HLS_MACROS,p4) -o $@ $(filter %.cpp,$^)
 
-hls-programs: $(HLS_LIBRARIES) $(HLS_BENCHES) $(BUILD)/hls/kernel.o $(BUILD)/tests/engine/test_simulators $(BUILD)/tests/engine/test_networks
+hls-programs: $(HLS_LIBRARIES) $(HLS_BENCHES) $(BUILD)/hls/kernel $(BUILD)/tests/engine/test_simulators $(BUILD)/tests/engine/test_networks
 # Random programs word by word, then damaged ones; shipped networks where nothing slows them down.
 HLS_SEEDS  = $(or $(SEEDS),40)
 HLS_IMAGES = $(or $(IMAGES),$(if $(filter release clang,$(VARIANT)),10,1))
 hls-run: hls-programs
 	@$(PYTHON) hls/boards/build --check
-	@set -e; for bench in $(HLS_BENCHES); do $$bench $(HLS_SEEDS); done; \
+	@set -e; for bench in $(HLS_BENCHES) $(BUILD)/hls/kernel; do $$bench $(HLS_SEEDS); done; \
 	$(foreach mode,"" --damaged,$(foreach g,p1 p2 p4 p8,$(BUILD)/tests/engine/test_simulators $(filter-out "",$(mode)) \
 	    --geometry $(HLS_$(g)) --seeds $(HLS_SEEDS) $(BUILD)/libxnor-sim-hls-$(g).so;)) \
 	$(BUILD)/tests/engine/test_networks --geometry 4T --images $(HLS_IMAGES) $(BUILD)/libxnor-sim-hls-4t.so $(wildcard models/*/*.xnor)
