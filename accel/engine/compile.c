@@ -206,7 +206,7 @@ static int make_places(const struct xn_compiler *c, struct xn_engine_program *p)
         return -ENOMEM;
     for (uint32_t v = 0; v < c->network->n_values; v++) {
         const struct xn_engine_value *value = &c->values[v];
-        if (value->at.map == XN_ENGINE_NONE)
+        if (value->at.map == XN_ENGINE_NONE || value->open) /* an open CONCAT may be a map for what moved in */
             continue;
         const struct xn_engine_map *map = &c->maps[value->at.map];
         p->places[v] = (struct xn_engine_place){.memory = map->stream ? XN_PLACE_RM : XN_PLACE_AM,

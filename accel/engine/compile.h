@@ -46,9 +46,18 @@ struct xn_engine_step {
     uint32_t stream_value, end_value; /**< what it makes; NONE */
     uint32_t slices;                  /**< passes that its convolution of groups is split into */
     uint32_t first_in, first_out;     /**< of its slice: lanes of the source and of the output */
+    uint32_t part_first, part_lanes;  /**< of a CONCAT: what of the value it makes; lanes 0: all */
+    uint32_t scale_first, rprelu_first, end_first, residual_group; /**< what part_first was for their layers */
+    uint32_t together; /**< first of so many steps in a row that make a value together */
     uint64_t macs;
     const struct xn_engine_layout *in, *out;
     struct xn_engine_ref source, residual, stream, dest; /**< map NONE: has none */
+};
+
+/** Steps that make one value together: one, or one for each input of a CONCAT that nothing stores. */
+struct xn_engine_chain {
+    uint32_t n;
+    struct xn_engine_step steps[XN_LAYER_INPUTS_MAX];
 };
 
 /** What the compiler knows of a value. */
@@ -60,7 +69,7 @@ struct xn_engine_value {
     bool open;      /**< lies nowhere: what reads it goes on with its step, `chain` */
     struct xn_engine_ref at;
     uint32_t made_by; /**< step */
-    struct xn_engine_step chain;
+    struct xn_engine_chain chain;
 };
 
 struct xn_compiler {

@@ -54,16 +54,16 @@ static void pack_lane(const struct xn_network *n, const struct xn_engine_step *s
     lane->m1 = step->multiplier;
     if (step->scale != XN_ENGINE_NONE) {
         const struct xn_layer *l = &n->layers[step->scale];
-        lane->m1 = ((const int16_t *)l->tensors[0]->data)[channel];
-        lane->b1 = ((const int64_t *)l->tensors[1]->data)[channel];
+        lane->m1 = ((const int16_t *)l->tensors[0]->data)[step->scale_first + channel];
+        lane->b1 = ((const int64_t *)l->tensors[1]->data)[step->scale_first + channel];
     }
     if (step->rprelu != XN_ENGINE_NONE) {
         const struct xn_layer *l = &n->layers[step->rprelu];
-        lane->a = ((const int16_t *)l->tensors[0]->data)[channel];
-        lane->k = ((const uint8_t *)l->tensors[1]->data)[channel];
-        lane->d = ((const int16_t *)l->tensors[2]->data)[channel];
+        lane->a = ((const int16_t *)l->tensors[0]->data)[step->rprelu_first + channel];
+        lane->k = ((const uint8_t *)l->tensors[1]->data)[step->rprelu_first + channel];
+        lane->d = ((const int16_t *)l->tensors[2]->data)[step->rprelu_first + channel];
     }
-    pack_end(step->end == XN_ENGINE_NONE ? NULL : &n->layers[step->end], step, channel, lane);
+    pack_end(step->end == XN_ENGINE_NONE ? NULL : &n->layers[step->end], step, step->end_first + channel, lane);
 }
 
 /* ---- weights ----------------------------------------------------------------------------------------------------------- */

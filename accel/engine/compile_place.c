@@ -29,19 +29,36 @@ static uint32_t root(const struct xn_compiler *c, uint32_t map)
     return map;
 }
 
+/** May the stream of step `i`, and of those that make it together with it, take the place of map `r`, its residual? */
+static bool may_share(const struct xn_compiler *c, uint32_t i, uint32_t r)
+{
+    const struct xn_engine_step *first = &c->steps[i];
+    const struct xn_engine_map *from = &c->maps[r], *to = &c->maps[first->stream.map];
+
+    if (from->last != i + first->together - 1 || to->first != i || first->residual.group || first->stream.group ||
+        from->pitch != to->pitch)
+        return false;
+    for (uint32_t k = i; k <= from->last; k++) {
+        const struct xn_engine_step *step = &c->steps[k];
+        if (step->stream.map != first->stream.map || step->residual.map != first->residual.map ||
+            (step->source.map != XN_ENGINE_NONE && root(c, step->source.map) == r))
+            return false;
+    }
+    return true;
+}
+
 static void share_residuals(struct xn_compiler *c)
 {
     for (uint32_t i = 0; i < c->n_steps; i++) {
         const struct xn_engine_step *step = &c->steps[i];
-        if (step->residual.map == XN_ENGINE_NONE || step->stream.map == XN_ENGINE_NONE)
+        if (!step->together || step->residual.map == XN_ENGINE_NONE || step->stream.map == XN_ENGINE_NONE)
             continue;
         const uint32_t r = root(c, step->residual.map);
-        struct xn_engine_map *from = &c->maps[r], *to = &c->maps[step->stream.map];
-        if (from->last != i || to->first != i || step->residual.group || step->stream.group ||
-            from->pitch != to->pitch || (step->source.map != XN_ENGINE_NONE && root(c, step->source.map) == r))
+        struct xn_engine_map *to = &c->maps[step->stream.map];
+        if (!may_share(c, i, r))
             continue;
         to->same = r;
-        from->last = to->last;
+        c->maps[r].last = to->last;
     }
 }
 

@@ -6,7 +6,8 @@
  * A value is *open* where nothing stores it and each layer that reads it goes on with its step: sums of 32 bits always (with two
  * readers the convolution runs twice, or they fit 16 bits and are stored), the others where one layer reads them and the
  * post lanes can do that. A value that is not open closes its step: it is stored, and the first threshold, quantizer or logits that
- * read it come with it. Every input of a layer is made by a layer before it, and whatever a step makes is made after whatever it
+ * read it come with it. A CONCAT of streams that one layer reads is open too, where that layer can go on with the steps of all its
+ * inputs. Every input of a layer is made by a layer before it, and whatever a step makes is made after whatever it
  * reads, so a step can stand where the layer does that closes it. */
 #include "accel/engine/compile.h"
 
@@ -205,13 +206,15 @@ static int find_source(struct xn_compiler *c, struct xn_engine_step *step)
     return step->head != XN_ENGINE_NONE && wants_border(c, step) ? add_border(c, step) : 0;
 }
 
-/** The next `steps` steps make value `v`. */
-static void make(struct xn_compiler *c, uint32_t v, uint32_t steps, struct xn_engine_ref *to)
+/** `step`, or its slices, make value `v` from lane `first` on. */
+static void make(struct xn_compiler *c, uint32_t v, const struct xn_engine_step *step, uint32_t first,
+                 struct xn_engine_ref *to)
 {
     const uint32_t home = c->values[v].home;
 
     *to = ref_of(c, v);
-    c->values[v].made_by = c->n_steps + steps - 1;
+    to->group += first / XN_ISA_LANES;
+    c->values[v].made_by = c->n_steps + step->slices - 1;
     if (home != XN_ENGINE_NONE)
         c->values[home].made_by = c->values[v].made_by;
 }
@@ -288,13 +291,13 @@ static void count_macs(struct xn_compiler *c, struct xn_engine_step *step)
 }
 
 /** A step as it is to run, with all that it reads and makes. */
-static int emit(struct xn_compiler *c, struct xn_engine_step *step)
+static int emit_step(struct xn_compiler *c, struct xn_engine_step *step)
 {
     const uint32_t made = step->stream_value != XN_ENGINE_NONE ? step->stream_value : step->end_value;
     int r;
 
     step->in = c->values[step->value].layout;
-    step->out = c->values[made].layout;
+    step->out = step->part_lanes && step->head == XN_ENGINE_NONE ? step->in : c->values[made].layout;
     r = check_layouts(c, step);
     if (r < 0)
         return r;
@@ -305,14 +308,28 @@ static int emit(struct xn_compiler *c, struct xn_engine_step *step)
     r = find_source(c, step);
     if (r < 0)
         return r;
-    step->d.channels = xn_compiler_width(c, made);
+    step->d.channels = step->part_lanes ? step->part_lanes : xn_compiler_width(c, made);
     if (step->residual_value != XN_ENGINE_NONE)
         step->residual = ref_of(c, step->residual_value);
+    step->residual.group += step->residual_group;
     if (step->stream_value != XN_ENGINE_NONE)
-        make(c, step->stream_value, step->slices, &step->stream);
+        make(c, step->stream_value, step, step->part_first, &step->stream);
     if (step->end_value != XN_ENGINE_NONE && !(step->d.flags & XN_ISA_LOGITS))
-        make(c, step->end_value, step->slices, &step->dest);
+        make(c, step->end_value, step, step->end_first, &step->dest);
     return step->slices > 1 ? append_slices(c, step) : append(c, step);
+}
+
+static int emit(struct xn_compiler *c, struct xn_engine_chain *chain)
+{
+    const uint32_t first = c->n_steps;
+
+    for (uint32_t k = 0; k < chain->n; k++) {
+        const int r = emit_step(c, &chain->steps[k]);
+        if (r < 0)
+            return r;
+    }
+    c->steps[first].together = c->n_steps - first;
+    return 0;
 }
 
 /* ---- what a step begins with ------------------------------------------------------------------------------------------ */
@@ -355,6 +372,16 @@ static void set_window(struct xn_isa_descriptor *d, const struct xn_layer *l, co
     d->out_w = out->w;
 }
 
+/** Depthwise convolutions of bytes: INT8 takes PI pixels at a time, in passes of 16 channels, where VECTOR takes one in as many cycles. */
+static bool is_for_vector(const struct xn_compiler *c, const struct xn_engine_step *step)
+{
+    const struct xn_value *in = value_of(c, step->value);
+
+    return xn_compiler_is_depthwise(c->network, step->head) &&
+           (in->dtype == XN_DTYPE_BITS || c->values[step->value].layout || in->c % XN_ISA_LANES ||
+            c->geometry->pi == 1 || step->d.out_w == 1);
+}
+
 /** CONV and DENSE. Groups other than depthwise ones are a convolution of all channels with weights of 0, which int8 ones can be, if they cannot
  *  be split (count_slices). */
 static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *step)
@@ -363,7 +390,7 @@ static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *st
     const struct xn_value *in = value_of(c, step->value);
     struct xn_isa_descriptor *d = &step->d;
 
-    if (xn_compiler_is_depthwise(c->network, step->head)) {
+    if (is_for_vector(c, step)) {
         d->op = XN_ISA_VECTOR;
     } else if (l->binary && (l->op == XN_OP_DENSE || l->groups == 1)) {
         d->op = XN_ISA_BINARY;
@@ -416,16 +443,32 @@ static struct xn_engine_step begin_window(const struct xn_compiler *c, uint32_t 
 
 /* ---- what it takes up ------------------------------------------------------------------------------------------------- */
 
-/** Can layer `i` go on with `step`, whose lanes hold value `v`? */
-static bool can_extend(const struct xn_compiler *c, const struct xn_engine_step *step, uint32_t v, uint32_t i)
+/** May the steps of CONCAT `i`'s inputs go on with what follows it, each with its channels, so that nothing stores it? */
+static bool is_sunk(const struct xn_compiler *c, uint32_t i)
+{
+    const uint32_t first = c->first_reader[i + 1];
+
+    if (value_of(c, i + 1)->dtype != XN_DTYPE_I16 || c->values[i + 1].layout || c->first_reader[i + 2] - first != 1)
+        return false;
+    const enum xn_op next = c->network->layers[c->readers[first]].op;
+    return next == XN_OP_ADD || next == XN_OP_RPRELU || next == XN_OP_SCALE || next == XN_OP_THRESHOLD;
+}
+
+/** Can layer `i` go on with `step`, whose lanes hold value `v`, or a part of it? */
+static bool can_extend_step(const struct xn_compiler *c, const struct xn_engine_step *step, uint32_t v, uint32_t i)
 {
     const struct xn_layer *l = &c->network->layers[i];
     const uint32_t f = step->d.flags, other = l->inputs[l->inputs[0] == v];
 
+    if (step->part_lanes && c->values[i + 1].layout)
+        return false;
     switch (l->op) {
     case XN_OP_THRESHOLD:
-    case XN_OP_LOGITS:
         return true;
+    case XN_OP_LOGITS:
+        return !step->part_lanes;
+    case XN_OP_CONCAT:
+        return !step->part_lanes && is_sunk(c, i);
     case XN_OP_RPRELU:
         return !(f & XN_ISA_RPRELU);
     case XN_OP_SCALE:
@@ -441,7 +484,7 @@ static bool can_extend(const struct xn_compiler *c, const struct xn_engine_step 
     }
 }
 
-static void extend(const struct xn_compiler *c, struct xn_engine_step *step, uint32_t v, uint32_t i)
+static void extend_step(const struct xn_compiler *c, struct xn_engine_step *step, uint32_t v, uint32_t i)
 {
     const struct xn_layer *l = &c->network->layers[i];
     const enum xn_dtype out = value_of(c, i + 1)->dtype;
@@ -451,16 +494,20 @@ static void extend(const struct xn_compiler *c, struct xn_engine_step *step, uin
     case XN_OP_ADD:
         step->d.flags |= XN_ISA_RESIDUAL | XN_ISA_SATURATE;
         step->residual_value = l->inputs[l->inputs[0] == v];
+        step->residual_group = step->part_first / XN_ISA_LANES;
         return;
     case XN_OP_RPRELU:
         step->d.flags |= XN_ISA_RPRELU;
         step->rprelu = i;
+        step->rprelu_first = step->part_first;
         return;
     case XN_OP_SCALE:
         if (out == XN_DTYPE_I16) {
             step->d.flags |= XN_ISA_SCALE | XN_ISA_SATURATE | (l->n_inputs > 1 ? XN_ISA_RESIDUAL : 0);
             step->d.shift |= l->shift;
             step->scale = i;
+            step->scale_first = step->part_first;
+            step->residual_group = step->part_first / XN_ISA_LANES;
             step->residual_value = l->n_inputs > 1 ? l->inputs[1] : XN_ENGINE_NONE;
             return;
         }
@@ -472,7 +519,22 @@ static void extend(const struct xn_compiler *c, struct xn_engine_step *step, uin
         break;
     }
     step->end = i;
+    step->end_first = step->part_first;
     step->end_value = i + 1;
+}
+
+static bool can_extend(const struct xn_compiler *c, const struct xn_engine_chain *chain, uint32_t v, uint32_t i)
+{
+    for (uint32_t k = 0; k < chain->n; k++)
+        if (!can_extend_step(c, &chain->steps[k], v, i))
+            return false;
+    return true;
+}
+
+static void extend(const struct xn_compiler *c, struct xn_engine_chain *chain, uint32_t v, uint32_t i)
+{
+    for (uint32_t k = 0; k < chain->n; k++)
+        extend_step(c, &chain->steps[k], v, i);
 }
 
 static bool ends(const struct xn_compiler *c, uint32_t i)
@@ -482,8 +544,8 @@ static bool ends(const struct xn_compiler *c, uint32_t i)
            (l->op == XN_OP_SCALE && value_of(c, i + 1)->dtype != XN_DTYPE_I16);
 }
 
-/** May value `v` stay in the lanes of `step`? */
-static bool stays_open(const struct xn_compiler *c, const struct xn_engine_step *step, uint32_t v)
+/** May value `v` stay in the lanes of `chain`? */
+static bool stays_open(const struct xn_compiler *c, const struct xn_engine_chain *chain, uint32_t v)
 {
     const uint32_t first = c->first_reader[v], n = c->first_reader[v + 1] - first;
     const bool sums = value_of(c, v)->dtype == XN_DTYPE_I32;
@@ -491,69 +553,146 @@ static bool stays_open(const struct xn_compiler *c, const struct xn_engine_step 
     if (n > 1 && (!sums || fits_int16(value_of(c, v))))
         return false;
     for (uint32_t k = 0; k < n; k++)
-        if (!can_extend(c, step, v, c->readers[first + k]))
+        if (!can_extend(c, chain, v, c->readers[first + k]))
             return false;
     return true;
 }
 
-/** `step` holds value `v`, which has to be stored. */
-static int close_step(struct xn_compiler *c, struct xn_engine_step *step, uint32_t v)
+/** The threshold or quantizer of a stored CONCAT of streams (value `v`) that comes with the passes which make its parts; NONE. Bits are
+ *  written 64 at a time, in any order, so no part may share a word. */
+static uint32_t common_end(const struct xn_compiler *c, uint32_t v)
+{
+    const struct xn_layer *l = &c->network->layers[v - 1];
+    uint32_t end = XN_ENGINE_NONE;
+
+    if (value_of(c, v)->dtype != XN_DTYPE_I16 || c->values[v].layout || is_sunk(c, v - 1))
+        return XN_ENGINE_NONE;
+    for (uint32_t k = c->first_reader[v + 1]; k-- > c->first_reader[v];)
+        if (ends(c, c->readers[k]) && c->network->layers[c->readers[k]].op != XN_OP_LOGITS)
+            end = c->readers[k];
+    for (uint32_t k = 0; end != XN_ENGINE_NONE && k + 1 < l->n_inputs; k++)
+        if (value_of(c, l->inputs[k])->c % XN_ISA_WORD_BITS)
+            return XN_ENGINE_NONE;
+    return end;
+}
+
+/** `step` makes the lanes of value `v`, a CONCAT, from `first` on: its end too. */
+static void extend_part(const struct xn_compiler *c, struct xn_engine_step *step, uint32_t v, uint32_t first)
+{
+    const uint32_t end = common_end(c, v);
+
+    if (end == XN_ENGINE_NONE)
+        return;
+    extend_step(c, step, v, end);
+    step->end_first = first;
+}
+
+/** `chain` holds value `v`, which has to be stored. */
+static int close_chain(struct xn_compiler *c, struct xn_engine_chain *chain, uint32_t v)
 {
     const struct xn_value *x = value_of(c, v);
+    const bool bytes = x->dtype == XN_DTYPE_U8 || x->dtype == XN_DTYPE_I8;
 
-    if (x->dtype == XN_DTYPE_U8 || x->dtype == XN_DTYPE_I8) {
-        step->d.flags |= XN_ISA_QUANTIZE | (x->dtype == XN_DTYPE_U8 ? XN_ISA_UNSIGNED : 0);
-        step->end_value = v;
-        return emit(c, step);
-    }
     if (x->dtype == XN_DTYPE_I32 && !fits_int16(x))
         return xn_compiler_refuse(
             c, v - 1, -ENOTSUP, "sums to %lld and a second multiply-shift behind them do not go through the post lanes",
             (long long)XN_MAX(x->max, -x->min));
-    step->d.flags |= XN_ISA_STORE;
-    step->stream_value = v;
-    for (uint32_t k = c->first_reader[v]; k < c->first_reader[v + 1]; k++) {
+    for (uint32_t k = 0; k < chain->n; k++) {
+        struct xn_engine_step *step = &chain->steps[k];
+        step->d.flags |= !bytes ? XN_ISA_STORE : XN_ISA_QUANTIZE | (x->dtype == XN_DTYPE_U8 ? XN_ISA_UNSIGNED : 0);
+        *(bytes ? &step->end_value : &step->stream_value) = v;
+        if (!bytes && c->values[v].home != XN_ENGINE_NONE)
+            extend_part(c, step, c->values[v].home, c->values[v].home_group * XN_ISA_LANES + step->part_first);
+    }
+    for (uint32_t k = c->first_reader[v]; !bytes && k < c->first_reader[v + 1]; k++) {
         const uint32_t reader = c->readers[k];
-        if (ends(c, reader) && step->end == XN_ENGINE_NONE) {
-            extend(c, step, v, reader);
+        if (chain->steps[0].end == XN_ENGINE_NONE && ends(c, reader) && can_extend(c, chain, v, reader)) {
+            extend(c, chain, v, reader);
             c->done[reader] = true;
         }
     }
-    return emit(c, step);
+    return emit(c, chain);
 }
 
 /* ---- layers ----------------------------------------------------------------------------------------------------------- */
 
-/** Input `v` of CONCAT `i` to its lanes from group `group` on. */
+/** Input `v`, int16, of CONCAT `i` to its lanes from group `group` on. */
+static int copy_stream(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
+{
+    struct xn_engine_step step = begin_copy(c, v, i);
+
+    step.part_first = group * XN_ISA_LANES;
+    step.part_lanes = step.tap_channels;
+    step.d.flags = XN_ISA_STORE;
+    step.stream_value = i + 1;
+    extend_part(c, &step, i + 1, step.part_first);
+    return emit_step(c, &step);
+}
+
+/** The same of bits and bytes. */
 static int copy_into(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t group)
 {
     struct xn_engine_step step = begin_copy(c, v, i);
-    struct xn_engine_ref to;
     int r;
 
     step.in = step.out = c->values[v].layout;
     r = find_source(c, &step);
     if (r < 0)
         return r;
-    to = ref_of(c, i + 1);
-    to.group += group;
+    step.dest = ref_of(c, i + 1);
+    step.dest.group += group;
     step.d.channels = step.tap_channels;
-    if (step.d.source == XN_ISA_I16) {
-        step.d.flags = XN_ISA_STORE;
-        step.stream = to;
+    if (step.d.source != XN_ISA_BITS) {
+        step.d.flags = XN_ISA_QUANTIZE | (step.d.source == XN_ISA_U8 ? XN_ISA_UNSIGNED : 0);
+    } else if (group % 4 == 0) {
+        step.d.op = XN_ISA_OR;
+        step.d.words = (uint32_t)xn_isa_ceil(step.tap_channels, XN_ISA_WORD_BITS);
     } else {
-        step.dest = to;
-        if (step.d.source != XN_ISA_BITS) {
-            step.d.flags = XN_ISA_QUANTIZE | (step.d.source == XN_ISA_U8 ? XN_ISA_UNSIGNED : 0);
-        } else if (group % 4 == 0) {
-            step.d.op = XN_ISA_OR;
-            step.d.words = (uint32_t)xn_isa_ceil(step.tap_channels, XN_ISA_WORD_BITS);
-        } else {
-            step.d.flags = XN_ISA_SIGN;
-        }
+        step.d.flags = XN_ISA_SIGN;
     }
     c->values[i + 1].made_by = c->n_steps;
     return append(c, &step);
+}
+
+/** Input `k` of CONCAT `i`, whose channels begin at `first`, as a part of it. */
+static struct xn_engine_step begin_part(const struct xn_compiler *c, uint32_t i, uint32_t k, uint32_t first)
+{
+    const uint32_t v = c->network->layers[i].inputs[k];
+    struct xn_engine_step step = c->values[v].open ? c->values[v].chain.steps[0] : begin_copy(c, v, i);
+
+    step.part_first = first;
+    step.part_lanes = value_of(c, v)->c;
+    return step;
+}
+
+static struct xn_engine_chain begin_parts(const struct xn_compiler *c, uint32_t i)
+{
+    const struct xn_layer *l = &c->network->layers[i];
+    struct xn_engine_chain chain = {.n = l->n_inputs};
+    uint32_t first = 0;
+
+    for (uint32_t k = 0; k < l->n_inputs; k++) {
+        chain.steps[k] = begin_part(c, i, k, first);
+        first += chain.steps[k].part_lanes;
+    }
+    return chain;
+}
+
+/** Input `k` of CONCAT `i` to its lanes from group `group` on, if it is not there yet. */
+static int store_part(struct xn_compiler *c, uint32_t i, uint32_t k, uint32_t group)
+{
+    const uint32_t v = c->network->layers[i].inputs[k];
+    const struct xn_engine_value *in = &c->values[v];
+
+    if (in->open) {
+        struct xn_engine_step step = begin_part(c, i, k, group * XN_ISA_LANES);
+        step.d.flags |= XN_ISA_STORE;
+        step.stream_value = i + 1;
+        return emit_step(c, &step);
+    }
+    if (in->home == i + 1 && in->home_group == group)
+        return 0;
+    return value_of(c, v)->dtype == XN_DTYPE_I16 ? copy_stream(c, v, i, group) : copy_into(c, v, i, group);
 }
 
 static int plan_concat(struct xn_compiler *c, uint32_t i)
@@ -561,47 +700,60 @@ static int plan_concat(struct xn_compiler *c, uint32_t i)
     const struct xn_layer *l = &c->network->layers[i];
     uint32_t group = 0;
 
-    for (uint32_t k = 0; k < l->n_inputs; k++) {
-        const struct xn_engine_value *in = &c->values[l->inputs[k]];
-        if (in->home != i + 1 || in->home_group != group) {
-            const int r = copy_into(c, l->inputs[k], i, group);
-            if (r < 0)
-                return r;
+    if (is_sunk(c, i)) {
+        const struct xn_engine_chain parts = begin_parts(c, i);
+        if (stays_open(c, &parts, i + 1)) {
+            c->values[i + 1].open = true;
+            c->values[i + 1].chain = parts;
+            return 0;
         }
+    }
+    for (uint32_t k = 0; k < l->n_inputs; k++) {
+        const int r = store_part(c, i, k, group);
+        if (r < 0)
+            return r;
         group += xn_compiler_groups(c, l->inputs[k]);
     }
+    const uint32_t end = common_end(c, i + 1);
+    if (end != XN_ENGINE_NONE)
+        c->done[end] = true;
     return 0;
 }
 
-static struct xn_engine_step begin(const struct xn_compiler *c, uint32_t i)
+static struct xn_engine_chain begin(const struct xn_compiler *c, uint32_t i)
 {
     const struct xn_layer *l = &c->network->layers[i];
     const uint32_t v = l->op == XN_OP_ADD && c->values[l->inputs[1]].open ? l->inputs[1] : l->inputs[0];
-    struct xn_engine_step step;
+    struct xn_engine_chain chain = {.n = 1};
 
     if (l->op == XN_OP_CONV || l->op == XN_OP_DENSE || l->op == XN_OP_MAXPOOL || l->op == XN_OP_AVGPOOL ||
-        l->op == XN_OP_GLOBAL_AVGPOOL)
-        return begin_window(c, i);
-    step = c->values[v].open ? c->values[v].chain : begin_copy(c, v, i);
-    extend(c, &step, v, i);
-    return step;
+        l->op == XN_OP_GLOBAL_AVGPOOL) {
+        chain.steps[0] = begin_window(c, i);
+        return chain;
+    }
+    if (c->values[v].open)
+        chain = c->values[v].chain;
+    else
+        chain.steps[0] = begin_copy(c, v, i);
+    extend(c, &chain, v, i);
+    return chain;
 }
 
 static int plan_layer(struct xn_compiler *c, uint32_t i)
 {
-    struct xn_engine_step step;
+    struct xn_engine_chain chain;
 
     if (c->network->layers[i].op == XN_OP_CONCAT)
         return plan_concat(c, i);
-    step = begin(c, i);
-    if (step.d.op == XN_ISA_OR)
-        step.end_value = i + 1;
-    if (step.end_value != XN_ENGINE_NONE)
-        return emit(c, &step);
-    if (!stays_open(c, &step, i + 1))
-        return close_step(c, &step, i + 1);
+    chain = begin(c, i);
+    if (chain.steps[0].d.op == XN_ISA_OR)
+        chain.steps[0].end_value = i + 1;
+    if (chain.steps[0].end_value != XN_ENGINE_NONE)
+        return emit(c, &chain);
+    if (!stays_open(c, &chain, i + 1))
+        return close_chain(c, &chain, i + 1);
     c->values[i + 1].open = true;
-    c->values[i + 1].chain = step;
+    c->values[i + 1].chain = chain;
     return 0;
 }
 

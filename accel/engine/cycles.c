@@ -17,8 +17,8 @@
  *     memory   beats of its stream and its descriptor
  *
  * Every latency of the hardware is a constant here and nowhere else. The counter of the RTL is the same to the cycle
- * (test_simulators --cycles). One thing is left out: INPUT of an image longer than its ring of 1024 beats shares the port with the next
- * pass's stream, which it does not wait for here. */
+ * (test_simulators --cycles). Two things of INPUT are left out: an image larger than its ring of 1024 beats shares the port with the
+ * next pass's stream, and no more than 15 bursts are on their way, which only rows shorter than three beats can notice. */
 #include "accel/engine/engine.h"
 
 enum {

@@ -69,8 +69,8 @@ struct xn_engine_cost {
     enum xn_engine_bound bound;
 };
 
-/** Cycles of `images` images from start to done with a memory that never stalls: exactly those of the RTL. `ret_costs` [n] of one image
- *  within a batch, or NULL. */
+/** Cycles of `images` images, the first at a beat's address, from start to done with a memory that never stalls: exactly those of
+ *  the RTL. `ret_costs` [n] of one image within a batch, or NULL. */
 uint64_t xn_engine_cycles(const struct xn_engine_program *program, uint32_t images, struct xn_engine_cost *ret_costs);
 
 #endif
