@@ -59,6 +59,7 @@ LIB_OBJ    := $(call OBJ,$(LIB_SRC))
 all: $(BUILD)/xnord $(BUILD)/xnorctl ## Build the daemon and xnorctl (installs what is missing: run `make deps` yourself to choose when)
 
 include accel/cpu/cpu.mk
+include hls/hls.mk
 
 $(BUILD)/obj/%.o: %.c | deps-build
 	@mkdir -p $(@D)
@@ -141,6 +142,14 @@ tsan: ## Unit, conformance and integration suites under ThreadSanitizer
 	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
 	@$(PYTHON) tests/run --build build/tsan unit checkasm conformance integration
 
+hls-test: ## The engine in HLS C++: each unit's bench, random and damaged programs against the scalar definition (SEEDS of each: 40)
+	@packaging/install-deps build test
+	@$(MAKE) --no-print-directory hls-run
+
+hls-asan: ## The same under AddressSanitizer and UBSan
+	@packaging/install-deps build test
+	@$(MAKE) --no-print-directory VARIANT=asan hls-run
+
 aarch64: ## Cross-build everything for 64-bit ARM, run the C suites under qemu-aarch64
 	@packaging/install-deps build test
 	@$(MAKE) --no-print-directory VARIANT=aarch64 all test-programs
@@ -214,7 +223,7 @@ deb: ## Build the Debian package into build/deb
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan verify conformance fuzz bench bench-peers format install deb clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-peers format install deb clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Fetch: commands come as they lie in memory, weights as many as they need, nothing behind the end or what is wrong. */
+#include "hls/test/bench.h"
+
+/** A pass that every geometry accepts; some are wrong, some have no stream. */
+static xn::descriptor random_pass(random_source &r)
+{
+    xn::descriptor d = {};
+    const uint32_t ops[] = {XN_ISA_INPUT, XN_ISA_INT8, XN_ISA_OR, XN_ISA_INT8, XN_ISA_BINARY};
+    d.op = ops[r.below(5)];
+    d.height = d.width = d.out_h = d.out_w = d.stride_h = d.stride_w = d.kernel_h = 1;
+    d.kernel_w = r.from_to(1, 3);
+    d.words = d.pitch = r.from_to(1, 4);
+    d.channels = d.op == XN_ISA_INPUT ? 8 : r.from_to(1, 40);
+    d.chunk = r.from_to(1, XN_WB_WORDS);
+    d.dest_pitch = 8;
+    d.input_row_bytes = 8;
+    if (r.below(20) == 0)
+        d.pitch = 0;
+    return d;
+}
+
+static void fetch(random_source &r)
+{
+    std::vector<xn::descriptor> program(r.from_to(1, 12));
+    std::vector<xn::beat> stream(20000);
+    for (auto &d : program)
+        d = random_pass(r);
+    program.back() = xn::descriptor();
+    for (auto &b : stream)
+        for (auto &w : b.word)
+            w = r.bits();
+
+    hls::stream<xn::command> commands;
+    hls::stream<xn::weight_word> words;
+    top_fetch(xn::in_port<xn::beat>(program.data(), program.size() * sizeof(program[0])),
+              xn::in_port<xn::beat>(stream.data(), stream.size() * sizeof(stream[0])), 64, 0, commands, words);
+
+    const xn::geometry g = {XN_P, XN_PI, XN_PR, XN_AM_ROWS, XN_RM_ROWS, XN_WB_WORDS};
+    const char *at = reinterpret_cast<const char *>(stream.data());
+    for (uint32_t i = 0; i < program.size(); i++) {
+        const xn::descriptor &d = program[i];
+        const xn::command c = commands.read();
+        CHECK_EQUAL(c.index, i);
+        CHECK_EQUAL(c.error, xn_isa_check(&d, &g, 64, 0));
+        CHECK_EQUAL(std::memcmp(&c.d, &d, sizeof(d)), 0);
+        if (c.error)
+            break;
+        if (d.op != XN_ISA_INT8 && d.op != XN_ISA_BINARY)
+            continue;
+        for (uint32_t n = (d.channels + 15) / 16 * (4 + d.kernel_w * d.words); n > 0;
+             n--, at += sizeof(xn::weight_word)) {
+            const xn::weight_word w = words.read();
+            CHECK_EQUAL(std::memcmp(&w, at, sizeof(w)), 0);
+        }
+    }
+    CHECK_EQUAL(commands.empty(), true);
+    CHECK_EQUAL(words.empty(), true);
+}
+
+/** No END within as many descriptors as there may be. */
+static void endless(random_source &r)
+{
+    xn::descriptor d;
+    do
+        d = random_pass(r);
+    while (d.op != XN_ISA_OR || d.pitch == 0);
+    const std::vector<xn::descriptor> program(XN_ISA_DESCRIPTORS_MAX, d);
+    hls::stream<xn::command> commands;
+    hls::stream<xn::weight_word> words;
+    top_fetch(xn::in_port<xn::beat>(program.data(), program.size() * sizeof(d)), xn::in_port<xn::beat>(nullptr, 0), 64,
+              0, commands, words);
+    for (uint32_t i = 0; i < XN_ISA_DESCRIPTORS_MAX; i++)
+        CHECK_EQUAL(commands.read().error, XN_ISA_OK);
+    const xn::command last = commands.read();
+    CHECK_EQUAL(last.error, XN_ISA_ERROR_LENGTH);
+    CHECK_EQUAL(last.index, XN_ISA_DESCRIPTORS_MAX);
+    CHECK_EQUAL(commands.empty(), true);
+}
+
+int main(int argc, char **argv)
+{
+    char name[] = "endless", one[] = "1";
+    char *once[] = {name, one, nullptr};
+    return run_bench(argc, argv, "fetch", fetch) || run_bench(2, once, "endless", endless);
+}
