@@ -17,13 +17,15 @@ struct xn_engine_place {
     uint32_t base, pitch;                                    /**< rows, words a pixel */
     uint32_t group;                                          /**< the first group of 16 channels within the pixel */
     uint32_t made_by;                                        /**< descriptor after which it is there */
+    uint32_t lanes;                                          /**< that it takes from there on */
+    const uint32_t *channels; /**< [lanes] the channel of each lane, UINT32_MAX: none; NULL: channel c in lane c */
 };
 
 /** What a descriptor is for. */
 struct xn_engine_pass {
     uint32_t first_layer, last_layer; /**< of the network, inclusive; INPUT and copies: the layer that needs it */
-    uint64_t macs;                    /**< multiply-accumulates of the network's layers, an image */
-    bool binary;                      /**< both operands bits */
+    uint64_t macs; /**< multiply-accumulates of the network's layers, an image; each layer counts once */
+    bool binary;   /**< both operands bits */
     uint64_t stream_bytes;
 };
 
@@ -37,13 +39,16 @@ struct xn_engine_program {
     size_t stream_bytes;
     uint32_t input_bytes, output_words;
     uint32_t am_rows_used, rm_rows_used;
-    struct xn_engine_place *places; /**< [network->n_values] */
+    struct xn_engine_place *places;   /**< [network->n_values] */
+    struct xn_engine_layout *layouts; /**< what places[].channels point into */
 };
 
 /** A geometry by name ("1T", "2T", "4T") or as "P8,PI4,PR4,AM16384,RM8192,WB1024". Errors: -EINVAL. */
 XN_MUST_CHECK int xn_engine_geometry_parse(const char *text, struct xn_isa_geometry *ret_geometry,
                                            struct xn_error *error);
-/** "P8 PE16 S64 PI4 PR4, AM 2048 KiB, ..." */
+/** Errors: -EINVAL. */
+XN_MUST_CHECK int xn_engine_geometry_check(const struct xn_isa_geometry *geometry, struct xn_error *error);
+/** "P8 PE16 S64 PI4 PR4, AM 12288 rows (1536 KiB), ..." */
 void xn_engine_geometry_print(const struct xn_isa_geometry *geometry, char *ret_text, size_t bytes);
 
 /** Compile. Errors: -ENOTSUP (a layer or a shape that the engine has not; the text names the layer and why), -ENOSPC (does not fit this

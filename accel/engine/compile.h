@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the parts of the compiler share: compile.c makes a program of what compile_plan.c (layers to steps, with the help of
+ * compile_layout.c), compile_place.c (steps to addresses) and compile_pack.c (steps to the stream) give. */
+#ifndef XN_ACCEL_ENGINE_COMPILE_H
+#define XN_ACCEL_ENGINE_COMPILE_H
+
+#include "accel/engine/engine.h"
+
+#define XN_ENGINE_NONE UINT32_MAX
+
+/** Which channel lies in which lane of a value, counted from its first group. Values without one (NULL): channel c in lane c. */
+struct xn_engine_layout {
+    struct xn_engine_layout *next; /**< of all in a program */
+    uint32_t width;                /**< lanes */
+    uint32_t channels[];           /**< [width], XN_ENGINE_NONE: none, and the lane is 0 (a bit: -1) */
+};
+
+/** A piece of AM or RM: a value, values side by side (CONCAT), or what one step needs for itself. */
+struct xn_engine_map {
+    bool stream; /**< in RM, int16; else in AM */
+    uint32_t h, w, pitch;
+    uint32_t layer;       /**< that makes it, for messages */
+    uint32_t first, last; /**< steps that touch it */
+    uint32_t same;        /**< the map in whose place it lies (a residual that ends where it begins), itself mostly */
+    uint32_t base;
+};
+
+struct xn_engine_ref {
+    uint32_t map, group;
+};
+
+/** A descriptor to be. */
+struct xn_engine_step {
+    struct xn_isa_descriptor d; /**< all but addresses, pitches and chunk */
+    uint32_t first_layer, last_layer;
+    uint32_t head; /**< layer whose window it is; NONE: a copy */
+    uint32_t scale, rprelu,
+        end;            /**< layers whose parameters the post lanes take (end: THRESHOLD, QUANTIZE, LOGITS); or NONE */
+    int32_t multiplier; /**< of a pool, where SCALE is its own */
+    uint32_t tap_channels;            /**< lanes of the source that a tap takes */
+    bool packed;                      /**< a tap is a row of the window, see XN_ISA_INPUT */
+    bool border;                      /**< a copy that moves the map: only the window's first tap counts */
+    uint32_t value, residual_value;   /**< source and residual */
+    uint32_t stream_value, end_value; /**< what it makes; NONE */
+    const struct xn_engine_layout *in, *out;
+    struct xn_engine_ref source, residual, stream, dest; /**< map NONE: has none */
+};
+
+/** What the compiler knows of a value. */
+struct xn_engine_value {
+    const struct xn_engine_layout *layout;
+    uint32_t home,
+        home_group; /**< the CONCAT that it is written straight into, and where; NONE: it has a map of its own */
+    bool open;      /**< lies nowhere: what reads it goes on with its step, `chain` */
+    struct xn_engine_ref at;
+    uint32_t made_by; /**< step */
+    struct xn_engine_step chain;
+};
+
+struct xn_compiler {
+    const struct xn_network *network;
+    const struct xn_isa_geometry *geometry;
+    struct xn_error *error;
+    struct xn_engine_value *values; /**< [n_values] */
+    bool *needed, *done;            /**< [n_layers]: reaches the logits; is in some step */
+    uint32_t *first_reader;         /**< [n_values + 1] into readers: needed layers, in order, once an input */
+    uint32_t *readers;
+    struct xn_engine_layout *layouts;
+    struct xn_engine_step *steps; /**< [XN_ISA_DESCRIPTORS_MAX - 1] */
+    struct xn_engine_map *maps;   /**< [2 * XN_ISA_DESCRIPTORS_MAX] */
+    uint32_t n_steps, n_maps;
+};
+
+/** Lanes that value `v` takes. */
+static inline uint32_t xn_compiler_width(const struct xn_compiler *c, uint32_t v)
+{
+    const struct xn_engine_layout *l = c->values[v].layout;
+    return l ? l->width : c->network->values[v].c;
+}
+
+static inline uint32_t xn_compiler_groups(const struct xn_compiler *c, uint32_t v)
+{
+    return (uint32_t)xn_isa_ceil(xn_compiler_width(c, v), XN_ISA_LANES);
+}
+
+/** Every layer's channels apart: groups = c = oc. */
+static inline bool xn_compiler_is_depthwise(const struct xn_network *n, uint32_t layer)
+{
+    const struct xn_layer *l = &n->layers[layer];
+    return l->op == XN_OP_CONV && l->groups > 1 && l->groups == xn_layer_input(n, layer, 0)->c &&
+           l->groups == xn_layer_output(n, layer)->c;
+}
+
+/** Steps of the window of all chunks together. */
+static inline uint64_t xn_engine_window_steps(const struct xn_isa_descriptor *d)
+{
+    return (uint64_t)d->kernel_h * d->kernel_w * d->words;
+}
+
+/** "layer 3 (conv "stem"): TEXT", and `code`. */
+int xn_compiler_refuse(const struct xn_compiler *c, uint32_t layer, int code, const char *format, ...) XN_PRINTF(4, 5);
+
+/** Where channels lie, and which values are written straight into a CONCAT. Returns 0, -ENOMEM, -ENOTSUP. */
+XN_MUST_CHECK int xn_compiler_lay_out(struct xn_compiler *c);
+bool xn_engine_same_layout(const struct xn_engine_layout *a, const struct xn_engine_layout *b);
+
+/** Fill steps and maps. Returns 0, -ENOTSUP. */
+XN_MUST_CHECK int xn_compiler_plan(struct xn_compiler *c);
+
+/** Give every map its base. Returns 0, -ENOSPC, -ENOMEM. */
+XN_MUST_CHECK int xn_compiler_place(struct xn_compiler *c, uint32_t *ret_am_rows, uint32_t *ret_rm_rows);
+
+/** Bytes of the stream that a step takes; 0 for INPUT and OR. False: more than size_t has. */
+XN_MUST_CHECK bool xn_compiler_stream_bytes(const struct xn_engine_step *step, size_t *ret_bytes);
+/** Write them. `to` is zeroed. */
+void xn_compiler_pack(const struct xn_compiler *c, const struct xn_engine_step *step, uint8_t *to);
+
+#endif
