@@ -49,7 +49,7 @@ module xn_lane (
         v2 <= v1;
         product2 <= v1 * m1;
         residual2 <= residual;
-        v3 <= `FLAG(d, `SCALE) ? scaled >>> n1 : {{20{v2[31]}}, v2};
+        v3 <= `FLAG(d, `SCALE) ? scaled >>> n1 : $signed({{20{v2[31]}}, v2});
         residual3 <= residual2;
         v4 <= `FLAG(d, `SATURATE) ? clamp16(joined) : joined[31:0];
         v5 <= `FLAG(d, `RPRELU) ? (turned < 0 ? turned >>> k : turned) : v4;
