@@ -106,12 +106,18 @@ static int set_chunk(const struct xn_compiler *c, struct xn_isa_descriptor *d, u
     return 0;
 }
 
+/** Channels of a word of the source. */
+static uint32_t source_unit(const struct xn_isa_descriptor *d)
+{
+    return d->source == XN_ISA_BITS ? XN_ISA_WORD_BITS : XN_ISA_WORD_BYTES;
+}
+
 static void set_addresses(const struct xn_compiler *c, const struct xn_engine_step *step, struct xn_isa_descriptor *d)
 {
     const struct xn_engine_map *maps = c->maps;
 
     if (step->source.map != XN_ENGINE_NONE) {
-        d->base = maps[step->source.map].base;
+        d->base = maps[step->source.map].base + step->first_in / source_unit(d);
         d->pitch = maps[step->source.map].pitch;
         d->source_group = step->source.group;
     }
@@ -161,6 +167,8 @@ static int make_descriptors(const struct xn_compiler *c, struct xn_engine_progra
         const struct xn_engine_step *step = &c->steps[i];
         p->passes[i].first_layer = step->first_layer;
         p->passes[i].last_layer = step->last_layer;
+        p->passes[i].macs = step->macs;
+        p->passes[i].binary = step->head != XN_ENGINE_NONE && c->network->layers[step->head].binary;
         int r = make_descriptor(c, step, &p->descriptors[i]);
         if (r == 0)
             r = check(c, p, i);
@@ -170,7 +178,7 @@ static int make_descriptors(const struct xn_compiler *c, struct xn_engine_progra
     return 0;
 }
 
-/* ---- stream, counts, places -------------------------------------------------------------------------------------------- */
+/* ---- stream, places -------------------------------------------------------------------------------------------- */
 
 static int make_stream(const struct xn_compiler *c, struct xn_engine_program *p)
 {
@@ -189,23 +197,6 @@ static int make_stream(const struct xn_compiler *c, struct xn_engine_program *p)
         at += p->passes[i].stream_bytes;
     }
     return 0;
-}
-
-/** A convolution that runs twice counts once: its work is the network's. */
-static void count_macs(const struct xn_compiler *c, struct xn_engine_program *p)
-{
-    bool *counted = c->done; /* no longer wanted */
-
-    for (uint32_t i = 0; i < c->network->n_layers; i++)
-        counted[i] = false;
-    for (uint32_t i = 0; i < c->n_steps; i++) {
-        const uint32_t head = c->steps[i].head;
-        if (head == XN_ENGINE_NONE)
-            continue;
-        p->passes[i].binary = c->network->layers[head].binary;
-        p->passes[i].macs = counted[head] ? 0 : c->network->layers[head].macs;
-        counted[head] = true;
-    }
 }
 
 static int make_places(const struct xn_compiler *c, struct xn_engine_program *p)
@@ -246,8 +237,6 @@ static int make_program(struct xn_compiler *c, struct xn_engine_program *p)
         r = make_stream(c, p);
     if (r == 0)
         r = make_places(c, p);
-    if (r == 0)
-        count_macs(c, p);
     return r;
 }
 

@@ -19,6 +19,8 @@ struct xn_engine_layout {
 struct xn_engine_map {
     bool stream; /**< in RM, int16; else in AM */
     uint32_t h, w, pitch;
+    uint32_t
+        slack; /**< rows behind it: a source that begins within a pixel is checked as if its last pixel were whole */
     uint32_t layer;       /**< that makes it, for messages */
     uint32_t first, last; /**< steps that touch it */
     uint32_t same;        /**< the map in whose place it lies (a residual that ends where it begins), itself mostly */
@@ -42,6 +44,9 @@ struct xn_engine_step {
     bool border;                      /**< a copy that moves the map: only the window's first tap counts */
     uint32_t value, residual_value;   /**< source and residual */
     uint32_t stream_value, end_value; /**< what it makes; NONE */
+    uint32_t slices;                  /**< passes that its convolution of groups is split into */
+    uint32_t first_in, first_out;     /**< of its slice: lanes of the source and of the output */
+    uint64_t macs;
     const struct xn_engine_layout *in, *out;
     struct xn_engine_ref source, residual, stream, dest; /**< map NONE: has none */
 };
@@ -51,6 +56,7 @@ struct xn_engine_value {
     const struct xn_engine_layout *layout;
     uint32_t home,
         home_group; /**< the CONCAT that it is written straight into, and where; NONE: it has a map of its own */
+    bool ran;       /**< a step has made it, if only to go on with it */
     bool open;      /**< lies nowhere: what reads it goes on with its step, `chain` */
     struct xn_engine_ref at;
     uint32_t made_by; /**< step */

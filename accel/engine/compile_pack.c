@@ -96,7 +96,7 @@ static int8_t weight_at(const struct filters *f, const struct xn_engine_step *st
         tap = tap * (step->tap_channels / f->map_channels) + lane / f->map_channels;
         channel = lane % f->map_channels;
     } else {
-        channel = channel_of(step->in, lane);
+        channel = channel_of(step->in, step->first_in + lane);
     }
     if (channel == XN_ENGINE_NONE || channel / f->in != oc / f->out)
         return 0;
@@ -142,7 +142,7 @@ static void pack_group(const struct xn_network *n, const struct xn_engine_step *
     const size_t steps = xn_engine_window_steps(&step->d);
 
     for (uint32_t i = 0; i < XN_ISA_LANES && group * XN_ISA_LANES + i < step->d.channels; i++) {
-        const uint32_t channel = channel_of(step->out, group * XN_ISA_LANES + i);
+        const uint32_t channel = channel_of(step->out, step->first_out + group * XN_ISA_LANES + i);
         struct xn_isa_lane lane = {0};
         if (channel == XN_ENGINE_NONE) {
             lane.t = INT32_MAX;

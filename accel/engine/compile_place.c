@@ -19,7 +19,7 @@ struct memory {
 
 static uint64_t map_rows(const struct xn_engine_map *map, const struct memory *memory)
 {
-    return xn_isa_map_rows(map->h, map->w, map->pitch, memory->banks);
+    return xn_isa_map_rows(map->h, map->w, map->pitch, memory->banks) + map->slack;
 }
 
 static uint32_t root(const struct xn_compiler *c, uint32_t map)

@@ -205,33 +205,103 @@ static int find_source(struct xn_compiler *c, struct xn_engine_step *step)
     return step->head != XN_ENGINE_NONE && wants_border(c, step) ? add_border(c, step) : 0;
 }
 
-/** `step` makes value `v`, as a whole or a slice (`group`) of it. */
-static void make(struct xn_compiler *c, uint32_t v, struct xn_engine_ref *to)
+/** The next `steps` steps make value `v`. */
+static void make(struct xn_compiler *c, uint32_t v, uint32_t steps, struct xn_engine_ref *to)
 {
     const uint32_t home = c->values[v].home;
 
     *to = ref_of(c, v);
-    c->values[v].made_by = c->n_steps;
+    c->values[v].made_by = c->n_steps + steps - 1;
     if (home != XN_ENGINE_NONE)
-        c->values[home].made_by = c->n_steps;
+        c->values[home].made_by = c->values[v].made_by;
+}
+
+/** Passes that a convolution of groups is split into: runs of groups that begin and end at whole words and whole groups of lanes. */
+static uint32_t count_slices(const struct xn_compiler *c, const struct xn_engine_step *step)
+{
+    const struct xn_layer *l = step->head == XN_ENGINE_NONE ? NULL : &c->network->layers[step->head];
+
+    if (!l || l->op != XN_OP_CONV || l->groups == 1 || step->d.op == XN_ISA_VECTOR || step->in || step->out ||
+        step->d.flags & XN_ISA_LOGITS)
+        return 1;
+    const uint32_t in = value_of(c, step->value)->c / l->groups, out = value_of(c, step->head + 1)->c / l->groups;
+    const uint32_t unit = step->d.source == XN_ISA_BITS ? XN_ISA_WORD_BITS : XN_ISA_WORD_BYTES;
+    for (uint32_t run = 1; run < l->groups; run++)
+        if (l->groups % run == 0 && run * in % unit == 0 && run * out % XN_ISA_LANES == 0)
+            return l->groups / run;
+    return 1;
+}
+
+/** The unit and the words of one slice. One group of bits can be BINARY. */
+static void narrow(const struct xn_compiler *c, struct xn_engine_step *step)
+{
+    const struct xn_layer *l = &c->network->layers[step->head];
+
+    step->tap_channels /= step->slices;
+    step->d.words /= step->slices;
+    if (l->binary && step->slices == l->groups) {
+        step->d.op = XN_ISA_BINARY;
+        step->d.words = step->tap_channels / XN_ISA_WORD_BITS;
+        step->d.channels_in = step->tap_channels;
+        step->d.flags |= l->pad == XN_PAD_MINUS_ONE ? XN_ISA_PAD_MINUS_ONE : 0;
+    }
+}
+
+static int append_slices(struct xn_compiler *c, struct xn_engine_step *step)
+{
+    const uint32_t groups = step->d.channels / step->slices / XN_ISA_LANES;
+
+    step->d.channels /= step->slices;
+    c->maps[step->source.map].slack = c->maps[step->source.map].pitch;
+    for (uint32_t i = 0; i < step->slices; i++) {
+        const int r = append(c, step);
+        if (r < 0)
+            return r;
+        step->first_in += step->tap_channels;
+        step->first_out += step->d.channels;
+        step->residual.group += groups;
+        step->stream.group += groups;
+        step->dest.group += groups;
+    }
+    return 0;
+}
+
+static int check_layouts(const struct xn_compiler *c, const struct xn_engine_step *step)
+{
+    const bool keeps = step->d.op == XN_ISA_VECTOR || step->d.op == XN_ISA_OR;
+
+    if ((!keeps || xn_engine_same_layout(step->in, step->out)) &&
+        (step->residual_value == XN_ENGINE_NONE ||
+         xn_engine_same_layout(c->values[step->residual_value].layout, step->out)) &&
+        (!(step->d.flags & XN_ISA_LOGITS) || !step->out))
+        return 0;
+    return xn_compiler_refuse(c, step->last_layer, -ENOTSUP,
+                              "channels of its inputs lie in different lanes (a concat of other than 16 channels)");
+}
+
+static void count_macs(struct xn_compiler *c, struct xn_engine_step *step)
+{
+    if (step->head == XN_ENGINE_NONE || c->values[step->head + 1].ran)
+        return;
+    c->values[step->head + 1].ran = true;
+    step->macs = c->network->layers[step->head].macs / step->slices;
 }
 
 /** A step as it is to run, with all that it reads and makes. */
 static int emit(struct xn_compiler *c, struct xn_engine_step *step)
 {
     const uint32_t made = step->stream_value != XN_ENGINE_NONE ? step->stream_value : step->end_value;
-    const bool keeps = step->d.op == XN_ISA_VECTOR || step->d.op == XN_ISA_OR;
-    const struct xn_engine_layout *residual =
-        step->residual_value == XN_ENGINE_NONE ? NULL : c->values[step->residual_value].layout;
     int r;
 
     step->in = c->values[step->value].layout;
     step->out = c->values[made].layout;
-    if ((keeps && !xn_engine_same_layout(step->in, step->out)) ||
-        (step->residual_value != XN_ENGINE_NONE && !xn_engine_same_layout(residual, step->out)) ||
-        (step->d.flags & XN_ISA_LOGITS && step->out))
-        return xn_compiler_refuse(c, step->last_layer, -ENOTSUP,
-                                  "channels of its inputs lie in different lanes (a concat of other than 16 channels)");
+    r = check_layouts(c, step);
+    if (r < 0)
+        return r;
+    step->slices = count_slices(c, step);
+    if (step->slices > 1)
+        narrow(c, step);
+    count_macs(c, step);
     r = find_source(c, step);
     if (r < 0)
         return r;
@@ -239,10 +309,10 @@ static int emit(struct xn_compiler *c, struct xn_engine_step *step)
     if (step->residual_value != XN_ENGINE_NONE)
         step->residual = ref_of(c, step->residual_value);
     if (step->stream_value != XN_ENGINE_NONE)
-        make(c, step->stream_value, &step->stream);
+        make(c, step->stream_value, step->slices, &step->stream);
     if (step->end_value != XN_ENGINE_NONE && !(step->d.flags & XN_ISA_LOGITS))
-        make(c, step->end_value, &step->dest);
-    return append(c, step);
+        make(c, step->end_value, step->slices, &step->dest);
+    return step->slices > 1 ? append_slices(c, step) : append(c, step);
 }
 
 /* ---- what a step begins with ------------------------------------------------------------------------------------------ */
@@ -285,7 +355,8 @@ static void set_window(struct xn_isa_descriptor *d, const struct xn_layer *l, co
     d->out_w = out->w;
 }
 
-/** CONV and DENSE. Groups other than depthwise ones are a convolution of all channels with weights of 0, which int8 ones can be. */
+/** CONV and DENSE. Groups other than depthwise ones are a convolution of all channels with weights of 0, which int8 ones can be, if they cannot
+ *  be split (count_slices). */
 static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *step)
 {
     const struct xn_layer *l = &c->network->layers[step->head];

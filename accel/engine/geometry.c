@@ -47,8 +47,8 @@ int xn_engine_geometry_check(const struct xn_isa_geometry *g, struct xn_error *e
     return 0;
 }
 
-/** "NAMEvalue" at *text, then a comma or the end. */
-static bool take_field(const char **text, const char *name, uint32_t *ret_value)
+/** "NAMEvalue" and `behind` at *text. */
+static bool take_field(const char **text, const char *name, uint32_t *ret_value, char behind)
 {
     const size_t n = strlen(name);
     char *end;
@@ -56,10 +56,10 @@ static bool take_field(const char **text, const char *name, uint32_t *ret_value)
     if (strncmp(*text, name, n) != 0 || (*text)[n] < '0' || (*text)[n] > '9')
         return false;
     const unsigned long long value = strtoull(*text + n, &end, 10);
-    if (value > UINT32_MAX || (*end != ',' && *end))
+    if (value > UINT32_MAX || *end != behind)
         return false;
     *ret_value = (uint32_t)value;
-    *text = *end ? end + 1 : end;
+    *text = end + 1;
     return true;
 }
 
@@ -74,9 +74,9 @@ int xn_engine_geometry_parse(const char *text, struct xn_isa_geometry *ret_geome
             return 0;
         }
     }
-    if (!take_field(&at, "P", &g.p) || !take_field(&at, "PI", &g.pi) || !take_field(&at, "PR", &g.pr) ||
-        !take_field(&at, "AM", &g.am_rows) || !take_field(&at, "RM", &g.rm_rows) ||
-        !take_field(&at, "WB", &g.wb_words) || *at)
+    if (!take_field(&at, "P", &g.p, ',') || !take_field(&at, "PI", &g.pi, ',') || !take_field(&at, "PR", &g.pr, ',') ||
+        !take_field(&at, "AM", &g.am_rows, ',') || !take_field(&at, "RM", &g.rm_rows, ',') ||
+        !take_field(&at, "WB", &g.wb_words, '\0'))
         return xn_error_set(error, -EINVAL,
                             "geometry \"%s\": must be 1T, 2T, 4T or like P8,PI4,PR4,AM12288,RM4096,WB1024", text);
     const int r = xn_engine_geometry_check(&g, error);

@@ -406,19 +406,21 @@ static const char *geometry_fault(const struct xn_isa_geometry *g)
 struct xn_sim *xn_sim_open(const struct xn_isa_geometry *geometry, const char **ret_why)
 {
     struct xn_sim *sim;
+    const char *why = geometry_fault(geometry);
 
-    *ret_why = geometry_fault(geometry);
-    if (*ret_why)
+    if (why) {
+        *ret_why = why;
         return NULL;
-    *ret_why = "out of memory";
+    }
     sim = calloc(1, sizeof(*sim));
-    if (!sim)
-        return NULL;
-    sim->geometry = *geometry;
-    sim->am = calloc(geometry->am_rows, (size_t)2 * geometry->p * sizeof(*sim->am));
-    sim->rm = calloc(geometry->rm_rows, (size_t)geometry->pr * LANES * sizeof(*sim->rm));
-    if (!sim->am || !sim->rm) {
+    if (sim) {
+        sim->geometry = *geometry;
+        sim->am = calloc(geometry->am_rows, (size_t)2 * geometry->p * sizeof(*sim->am));
+        sim->rm = calloc(geometry->rm_rows, (size_t)geometry->pr * LANES * sizeof(*sim->rm));
+    }
+    if (!sim || !sim->am || !sim->rm) {
         xn_sim_close(sim);
+        *ret_why = "out of memory";
         return NULL;
     }
     return sim;

@@ -28,6 +28,7 @@ int xn_ctl_infer(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_models(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_status(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv);
+int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_run(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_eval(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_bench(struct xn_ctl *ctl, int argc, char **argv);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `inspect`: a .xnor file, checked whole and shown. Loading it is the check: what is shown has passed. */
+ * `inspect`: a .xnor file, checked whole and shown. Loading it is the check: what is shown has passed. With --engine, the
+ * program that it is on the engine. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/engine/engine.h"
 #include "clients/xnorctl/format.h"
 #include "clients/xnorctl/options.h"
 #include "model/network.h"
@@ -260,27 +262,62 @@ static void print_text(const struct xn_network *n, const char *path)
            "checks");
 }
 
+/* ---- the engine --------------------------------------------------------------------------------------------------- */
+
+static int print_program(const struct xn_network *n, const struct xn_isa_geometry *geometry, struct xn_error *error)
+{
+    struct xn_engine_program *program;
+    int r = xn_engine_compile(n, geometry, &program, error);
+
+    if (r < 0)
+        return r;
+    xn_engine_disassemble(program, stdout);
+    xn_engine_program_free(program);
+    return 0;
+}
+
 int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv)
 {
-    const struct xn_opt_about about = {
-        "FILE.xnor", "Check a network file as a server would, and show what is in it.",
-        "Exit status: 0 the file is good, 1 it is not (the message names layer, field and rule), 2 wrong command line.",
-        true};
+    bool engine = false;
+    const char *geometry_name = NULL;
+    const struct xn_opt opts[] = {
+        {"engine", 'e', XN_OPT_FLAG, &engine, 0, 0, NULL, "list the program that the network is on the engine"},
+        {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G",
+         "of the engine: 1T, 2T, 4T (default), or as text, like\n"
+         "P8,PI4,PR4,AM12288,RM4096,WB1024"},
+    };
+    const struct xn_opt_about about = {"FILE.xnor", "Check a network file as a server would, and show what is in it.",
+                                       "Exit status: 0 the file is good (--engine: and fits the geometry), 1 it is not "
+                                       "(the message names layer, field\n"
+                                       "and rule), 2 wrong command line.",
+                                       true};
+    struct xn_isa_geometry geometry;
     struct xn_network *network = NULL;
     struct xn_error error;
     char **files;
+    int r = 0;
 
-    int n = xn_opt_parse(ctl, &about, NULL, 0, argc, argv, &files);
+    int n = xn_opt_parse(ctl, &about, opts, XN_ARRAY_LEN(opts), argc, argv, &files);
     if (n != 1)
         xn_opt_usage(ctl, "one FILE is needed");
+    if (geometry_name && !engine)
+        xn_opt_usage(ctl, "--geometry goes with --engine");
+    if (engine && ctl->json)
+        xn_opt_usage(ctl, "--engine has no JSON");
+    if (xn_engine_geometry_parse(geometry_name ? geometry_name : "4T", &geometry, &error) < 0)
+        xn_opt_usage(ctl, "%s", error.text);
     if (xn_network_load(files[0], &network, &error) < 0) {
         xn_error_prefix(&error, 0, "%s", files[0]);
         return xn_ctl_fail(ctl, &error);
     }
-    if (ctl->json)
+    if (engine)
+        r = print_program(network, &geometry, &error);
+    else if (ctl->json)
         print_json(network, files[0]);
     else
         print_text(network, files[0]);
     xn_network_free(network);
-    return XN_CTL_OK;
+    if (r < 0)
+        xn_error_prefix(&error, 0, "%s", files[0]);
+    return r < 0 ? xn_ctl_fail(ctl, &error) : XN_CTL_OK;
 }

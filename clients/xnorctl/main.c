@@ -18,6 +18,7 @@ static const struct command {
     {"models", xn_ctl_models, "list the models that a server has"},
     {"status", xn_ctl_status, "say how a server is doing: queues, instances, throughput, energy"},
     {"inspect", xn_ctl_inspect, "check a .xnor file and show what is in it"},
+    {"estimate", xn_ctl_estimate, "estimate how fast a .xnor file would be on the FPGA engine"},
     {"run", xn_ctl_run, "run a .xnor file over raw tensors, without a server"},
     {"eval", xn_ctl_eval, "measure accuracy on a labelled set through a server"},
     {"bench", xn_ctl_bench, "put load on a server and measure throughput, latency and energy"},

@@ -6,6 +6,8 @@
  *                        whole networks: those of the files, else the shipped ones and well-known shapes
  *     xnor-bench steps   [--json] [--level LEVEL] [--seconds S] FILE.xnor...
  *                        where the time of a network goes: each step of its plan
+ *     xnor-bench write FOLDER
+ *                        the well-known shapes as FOLDER/NAME.xnor, for xnorctl estimate and other tools
  *
  * The yardstick is C0: xor, popcount and add alone at the same instruction set level, on registers (kernels->ceiling): the ceiling of plain
  * binary convolution. Machines are shared and change their clock, so every sample of a layer or network stands beside a sample of C0 taken
@@ -525,21 +527,42 @@ static void bench_steps(const char *path)
     xn_network_free(network);
 }
 
+/* ---- write ------------------------------------------------------------------------------------------------------------ */
+
+static void write_networks(const char *folder)
+{
+    const char *name;
+    uint8_t *data;
+    size_t bytes;
+
+    for (uint32_t i = 0; (data = xn_random_known_file(i, 1, &name, &bytes)); i++) {
+        char path[4096];
+        snprintf(path, sizeof(path), "%s/%s.xnor", folder, name);
+        FILE *file = fopen(path, "wb");
+        if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0) {
+            fprintf(stderr, "xnor-bench: %s cannot be written\n", path);
+            exit(1);
+        }
+        free(data);
+    }
+}
+
 /* ---- command line ----------------------------------------------------------------------------------------------------- */
 
 static _Noreturn void usage(int status)
 {
-    fprintf(
-        status ? stderr : stdout,
-        "usage: xnor-bench kernels|network|steps [--json] [--level LEVEL] [--seconds S] [--only TEXT] [--threads N] "
-        "[FILE.xnor...]\n"
-        "  kernels    single layers with their epilogues, beside the xor + popcount ceiling of the level\n"
-        "  network    whole networks: the files', else the shipped ones and well-known shapes\n"
-        "  steps      where the time of each file's network goes\n"
-        "  --level    highest instruction set level to use (default: the machine's best)\n"
-        "  --only     kernels: layers whose name has this in it; network: the one of this name\n"
-        "  --threads  network: at most so many (default: one, and as many as an instance has)\n"
-        "  --seconds  time for each layer or run (default: 0.5)\n");
+    fprintf(status ? stderr : stdout,
+            "usage: xnor-bench kernels|network|steps|write [--json] [--level LEVEL] [--seconds S] [--only TEXT] "
+            "[--threads N] "
+            "[FILE.xnor...|FOLDER]\n"
+            "  kernels    single layers with their epilogues, beside the xor + popcount ceiling of the level\n"
+            "  network    whole networks: the files', else the shipped ones and well-known shapes\n"
+            "  steps      where the time of each file's network goes\n"
+            "  write      the well-known shapes as .xnor files into the folder that is given\n"
+            "  --level    highest instruction set level to use (default: the machine's best)\n"
+            "  --only     kernels: layers whose name has this in it; network: the one of this name\n"
+            "  --threads  network: at most so many (default: one, and as many as an instance has)\n"
+            "  --seconds  time for each layer or run (default: 0.5)\n");
     exit(status);
 }
 
@@ -592,6 +615,8 @@ int main(int argc, char **argv)
     else if (strcmp(argv[optind], "steps") == 0 && n_files > 0)
         for (size_t i = 0; i < n_files; i++)
             bench_steps(files[i]);
+    else if (strcmp(argv[optind], "write") == 0 && n_files == 1)
+        write_networks(files[0]);
     else
         usage(2);
     return 0;

@@ -2,18 +2,20 @@
  * The same random programs through the scalar definition and through other simulators of the engine, shared libraries behind
  * hls/include/xnor_sim.h: statuses, outputs and every word of AM and RM after each pass.
  *
- *     test_simulators [--geometry P,PI,PR,AM,RM,WB] [--seed S] [--seeds N] [--damaged] [--stalls] [--verbose] LIBRARY...
+ *     test_simulators [--geometry P,PI,PR,AM,RM,WB] [--seed S] [--seeds N] [--damaged] [--stalls] [--cycles] [--verbose] LIBRARY...
  *
  * A program is run again and again, cut by an END behind its first pass, its second, ..., so that no pass's result is
  * overwritten before it is looked at and the first pass that differs is the one that is shown. Without --geometry each seed has its
  * own; a library that refuses it skips the seed. --damaged: bits of the descriptors flipped; statuses alone are compared. --stalls: the
- * memory port stalls at random (RTL). Exit 1: something differs, or a library ran nothing. */
+ * memory port stalls at random (RTL). --cycles: an engine that counts cycles has counted those of the cycle model (accel/engine/cycles.c),
+ * with --stalls no fewer. Exit 1: something differs, or a library ran nothing. */
 #include <dlfcn.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "accel/engine/engine.h"
 #include "hls/include/xnor_sim.h"
 #include "tests/support/random_network.h"
 #include "tests/support/random_program.h"
@@ -34,7 +36,7 @@ struct simulator {
 struct options {
     struct xn_isa_geometry geometry; /**< p = 0: one of its own for each seed */
     uint64_t seed, seeds;
-    bool damaged, stalls, verbose;
+    bool damaged, stalls, cycles, verbose;
 };
 
 /** A program within a comparison. */
@@ -71,9 +73,10 @@ static void complain(const struct comparison *c, const char *name)
 {
     const struct xn_isa_geometry *g = &c->program->geometry;
 
-    printf("  %s differs from the scalar definition: --geometry %u,%u,%u,%u,%u,%u --seed %" PRIu64 " --seeds 1%s%s\n",
+    printf("  %s differs from the scalar definition: --geometry %u,%u,%u,%u,%u,%u --seed %" PRIu64 " --seeds 1%s%s%s\n",
            name, g->p, g->pi, g->pr, g->am_rows, g->rm_rows, g->wb_words, c->seed,
-           c->options->damaged ? " --damaged" : "", c->options->stalls ? " --stalls" : "");
+           c->options->damaged ? " --damaged" : "", c->options->stalls ? " --stalls" : "",
+           c->options->cycles ? " --cycles" : "");
     printf("  after pass %u (from 0) of\n", c->passes - 1);
     for (uint32_t i = 0; i < c->passes; i++) {
         printf("  %2u %c ", i, i + 1 == c->passes ? '>' : ' ');
@@ -141,6 +144,19 @@ static bool same_status(int got_r, const struct xn_isa_status *got, int want_r, 
     return is_same;
 }
 
+/** Whether an engine that counts has counted what the model says. */
+static bool same_cycles(const struct comparison *c, struct xn_isa_descriptor *cut, const struct xn_isa_status *got)
+{
+    const struct xn_random_program *p = c->program;
+    const struct xn_engine_program program = {.geometry = p->geometry, .descriptors = cut, .n = c->passes + 1};
+    const uint64_t want = xn_engine_cycles(&program, p->images, NULL);
+    const bool is_same = got->cycles == want || got->cycles == 0 || (c->options->stalls && got->cycles > want);
+
+    if (!is_same)
+        printf("%" PRIu64 " cycles for %u images, the model says %" PRIu64 "\n", got->cycles, p->images, want);
+    return is_same;
+}
+
 /* ---- runs ------------------------------------------------------------------------------------------------------------ */
 
 static struct xn_sim_job job_of(const struct comparison *c, const struct xn_isa_descriptor *cut)
@@ -177,6 +193,8 @@ static bool compare(const struct comparison *c, const struct simulator *s, struc
 
     if (!c->options->damaged)
         is_same = is_same && same_output(&got_job, &want_job) && same_am(c, s, sim, want) && same_rm(c, s, sim, want);
+    if (c->options->cycles && !got.error)
+        is_same = is_same && same_cycles(c, cut, &got);
     if (!is_same)
         complain(c, s->name);
     free(got_job.output);
@@ -228,13 +246,11 @@ static void usage(const char *name)
 
 static void parse(int argc, char **argv, struct options *ret_options)
 {
-    static const struct option names[] = {{"geometry", required_argument, NULL, 'g'},
-                                          {"seed", required_argument, NULL, 's'},
-                                          {"seeds", required_argument, NULL, 'n'},
-                                          {"damaged", no_argument, NULL, 'd'},
-                                          {"stalls", no_argument, NULL, 't'},
-                                          {"verbose", no_argument, NULL, 'v'},
-                                          {0}};
+    static const struct option names[] = {
+        {"geometry", required_argument, NULL, 'g'}, {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'n'},    {"damaged", no_argument, NULL, 'd'},
+        {"stalls", no_argument, NULL, 't'},         {"cycles", no_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},        {0}};
     struct xn_isa_geometry *g = &ret_options->geometry;
 
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -249,6 +265,8 @@ static void parse(int argc, char **argv, struct options *ret_options)
             ret_options->damaged = true;
         else if (option == 't')
             ret_options->stalls = true;
+        else if (option == 'c')
+            ret_options->cycles = true;
         else if (option == 'v')
             ret_options->verbose = true;
         else

@@ -152,6 +152,37 @@ def test_inspect_names_what_is_wrong(served: Served, tmp_path: Path) -> None:
     assert "No such file" in bad(1, "inspect", tmp_path / "none.xnor")
 
 
+def test_inspect_engine(served: Served) -> None:
+    path = served.folder / "pixels.xnor"
+    listing = good("inspect", "--engine", "-g", "2T", path)
+    assert "pixels" in listing and "binary" in listing and listing.rstrip().endswith("end")
+    assert "fit" in bad(1, "inspect", "--engine", "--geometry", "P8,PI4,PR4,AM1,RM1,WB1024", path)
+    assert "geometry" in bad(2, "inspect", "--engine", "--geometry", "3T", path)
+    assert "--engine" in bad(2, "inspect", "--geometry", "2T", path)
+
+
+def test_estimate(served: Served) -> None:
+    path = served.folder / "pixels.xnor"
+    text = good("estimate", "--geometry", "2T", path)
+    assert "pixels" in text and "binary" in text and text.rstrip().endswith("not placed and routed")
+    one, ten = (good_json("estimate", "-g", "2T", "--images", n, "--clock", 200, path) for n in (1, 10))
+    assert one["passes"][-1]["op"] in ("binary", "int8", "vector") and one["geometry"]["p"] == 4
+    assert sum(p["stream_bytes"] for p in one["passes"]) == one["stream_bytes"]
+    assert ten["cycles"] == ten["images"] * 200e6 / ten["images_per_second"]
+    an_image = sum(p["cycles"] for p in ten["passes"])
+    assert 0 <= (ten["cycles"] - one["cycles"]) / 9 - an_image < 50  # END, and what of the first image is not hidden
+    assert all(p["cycles"] >= max(p["array_cycles"], p["post_cycles"]) for p in ten["passes"])
+
+
+def test_estimate_several(served: Served) -> None:
+    path = served.folder / "pixels.xnor"
+    assert len(good_json("estimate", path, path)) == 2
+    assert good("estimate", path, path).count("pixels") == 2
+    assert "fit" in bad(1, "estimate", "-g", "P8,PI4,PR4,AM1,RM1,WB1024", path)
+    assert "geometry" in bad(2, "estimate", "-g", "3T", path)
+    assert "FILE" in bad(2, "estimate")
+
+
 @pytest.mark.parametrize("backend", ["reference", "cpu", "cpu:portable"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_run(served: Served, tmp_path: Path, backend: str, threads: int) -> None:

@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "daemon/sched": ["common/", "model/network.h", "accel/accel.h", "daemon/sched/", "daemon/request.h", "daemon/models.h"],
     "daemon/observe": ["common/", "accel/accel.h", "daemon/observe/", "daemon/request.h", "daemon/models.h", "daemon/config.h",
                        "daemon/sched/sched.h"],
-    "clients/xnorctl": ["common/", "model/", "accel/accel.h", "clients/xnorctl/"],
+    "clients/xnorctl": ["common/", "model/", "accel/accel.h", "accel/engine/engine.h", "clients/xnorctl/"],
 }
 
 

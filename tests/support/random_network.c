@@ -610,7 +610,7 @@ struct xn_network *xn_random_one_pixel(uint64_t seed)
     return load(g.writer, seed);
 }
 
-struct xn_network *xn_random_vgg_small(uint64_t seed)
+static struct xn_writer *grow_vgg_small(uint64_t seed)
 {
     static const uint32_t channels[] = {128, 128, 256, 256, 512, 512};
     struct growth g = growth_new(seed, 32, 32, 3, XN_DTYPE_U8);
@@ -631,7 +631,7 @@ struct xn_network *xn_random_vgg_small(uint64_t seed)
     }
     dense(&g, g.at, 10, true);
     finish(&g, g.at);
-    return load(g.writer, seed);
+    return g.writer;
 }
 
 /** Scale the sums g->at, add them to `stream`. */
@@ -732,7 +732,7 @@ struct xn_network *xn_random_shortcuts(uint64_t seed)
     return load(g.writer, seed);
 }
 
-struct xn_network *xn_random_resnet18(uint64_t seed)
+static struct xn_writer *grow_resnet18(uint64_t seed)
 {
     struct growth g = growth_new(seed, 32, 32, 3, XN_DTYPE_U8);
 
@@ -752,7 +752,7 @@ struct xn_network *xn_random_resnet18(uint64_t seed)
     plain_scale(&g, 1, 5, XN_DTYPE_I8);
     dense(&g, g.at, 10, false);
     finish(&g, g.at);
-    return load(g.writer, seed);
+    return g.writer;
 }
 
 /** Down-sample the stream at g->at: means of 2x2 pixels, as bytes, through a 1x1 convolution of int8 to twice the channels; and from the
@@ -774,7 +774,7 @@ static void halve_stream(struct growth *g)
     gentle_rprelu(g);
 }
 
-struct xn_network *xn_random_resnet18_imagenet(uint64_t seed)
+static struct xn_writer *grow_resnet18_imagenet(uint64_t seed)
 {
     static const struct xn_writer_window stem = {7, 7, 2, 2, 3, 3, 3, 3, XN_PAD_ZERO};
     static const struct xn_writer_window pool = {3, 3, 2, 2, 1, 1, 1, 1, XN_PAD_ZERO};
@@ -795,7 +795,42 @@ struct xn_network *xn_random_resnet18_imagenet(uint64_t seed)
     plain_scale(&g, 1, 5, XN_DTYPE_I8);
     dense(&g, g.at, 1000, false);
     finish(&g, g.at);
-    return load(g.writer, seed);
+    return g.writer;
+}
+
+static const struct {
+    const char *name;
+    struct xn_writer *(*grow)(uint64_t seed);
+} known[] = {
+    {"vgg-small", grow_vgg_small},
+    {"resnet18-cifar", grow_resnet18},
+    {"resnet18", grow_resnet18_imagenet},
+};
+
+struct xn_network *xn_random_vgg_small(uint64_t seed)
+{
+    return load(grow_vgg_small(seed), seed);
+}
+
+struct xn_network *xn_random_resnet18(uint64_t seed)
+{
+    return load(grow_resnet18(seed), seed);
+}
+
+struct xn_network *xn_random_resnet18_imagenet(uint64_t seed)
+{
+    return load(grow_resnet18_imagenet(seed), seed);
+}
+
+uint8_t *xn_random_known_file(uint32_t index, uint64_t seed, const char **ret_name, size_t *ret_bytes)
+{
+    if (index >= XN_ARRAY_LEN(known))
+        return NULL;
+    struct xn_writer *writer = known[index].grow(seed);
+    uint8_t *file = xn_writer_finish(writer, ret_bytes);
+    xn_writer_free(writer);
+    *ret_name = known[index].name;
+    return file;
 }
 
 struct xn_network *xn_random_layer(uint64_t seed, const struct xn_random_layer *layer)

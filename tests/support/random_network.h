@@ -31,6 +31,8 @@ struct xn_network *xn_random_resnet18(uint64_t seed);
 /** 224x224x3, the topology of ResNet-18 with binary 3x3 convolutions: a 7x7 stem of int8 and a pool, 16 residual convolutions of 64 to 512
  *  channels round an int16 stream, int8 1x1 convolutions where it is down-sampled, 1000 classes. */
 struct xn_network *xn_random_resnet18_imagenet(uint64_t seed);
+/** The files of these three: index 0, 1, 2; NULL beyond. malloc'ed; the name is static. */
+uint8_t *xn_random_known_file(uint32_t index, uint64_t seed, const char **ret_name, size_t *ret_bytes);
 
 /** Maps of one pixel by convolutions and fully connected layers, many of them alive at once, that no convolution reads. */
 struct xn_network *xn_random_one_pixel(uint64_t seed);

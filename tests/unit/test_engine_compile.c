@@ -17,10 +17,10 @@
 #include <string.h>
 
 #include "accel/engine/engine.h"
+#include "common/fault.h"
 #include "hls/include/xnor_sim.h"
 #include "model/reference.h"
 #include "tests/support/random_network.h"
-#include "tests/support/sample_networks.h"
 #include "tests/support/xnor_writer.h"
 
 #ifdef XN_FAULTS
@@ -198,7 +198,7 @@ static void test_random_networks(void **state)
         char name[64];
         snprintf(name, sizeof(name), "network %" PRIu64, seed + i);
         const int r = xn_engine_compile(network, &g, &p, &error);
-        if (r == -ENOTSUP) {
+        if (r == -ENOTSUP || r == -ENOSPC) {
             refused++;
             print_message("# %s is refused: %s\n", name, error.text);
         } else if (r < 0) {
@@ -235,6 +235,45 @@ static void test_known_shapes(void **state)
     compile_and_compare("shortcuts", shortcuts, "2T", 2);
     xn_network_free(one_pixel);
     xn_network_free(shortcuts);
+#ifndef XN_FAULTS /* for minutes the reference would run in debug and sanitizer builds */
+    struct xn_network *vgg = xn_random_vgg_small(1), *resnet = xn_random_resnet18(1);
+    compile_and_compare("VGG-small", vgg, "2T", 1);
+    compile_and_compare("ResNet-18 on CIFAR", resnet, "4T", 1);
+    xn_network_free(vgg);
+    xn_network_free(resnet);
+#endif
+}
+
+/** What the named geometries are made for fits them. */
+static void test_named_geometries_hold_what_they_are_for(void **state)
+{
+    static const struct {
+        struct xn_network *(*make)(uint64_t seed);
+        const char *geometry;
+    } fits[] = {
+        {xn_random_vgg_small, "1T"},         {xn_random_resnet18, "1T"},  {xn_random_vgg_small, "2T"},
+        {xn_random_resnet18, "2T"},          {xn_random_vgg_small, "4T"}, {xn_random_resnet18, "4T"},
+        {xn_random_resnet18_imagenet, "4T"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(fits); i++) {
+        const struct xn_isa_geometry g = geometry_of(fits[i].geometry);
+        struct xn_network *network = fits[i].make(1);
+        struct xn_engine_program *p;
+        struct xn_error error;
+        uint64_t macs = 0;
+        if (xn_engine_compile(network, &g, &p, &error) < 0)
+            fail_msg("%s: %s", fits[i].geometry, error.text);
+        for (uint32_t k = 0; k < p->n; k++)
+            macs += p->passes[k].macs;
+        assert_int_equal(macs, network->binary_macs + network->int8_macs);
+        print_message("# %s on %s: %u passes, %zu bytes of stream, AM %u of %u rows, RM %u of %u\n", network->name,
+                      fits[i].geometry, p->n - 1, p->stream_bytes, p->am_rows_used, g.am_rows, p->rm_rows_used,
+                      g.rm_rows);
+        xn_engine_program_free(p);
+        xn_network_free(network);
+    }
 }
 
 static void test_shipped_networks(void **state)
@@ -257,13 +296,318 @@ static void test_shipped_networks(void **state)
     globfree(&found);
 }
 
+/* ---- geometries ---------------------------------------------------------------------------------------------------------- */
+
+static void test_geometry_text(void **state)
+{
+    char text[160];
+    struct xn_isa_geometry g = geometry_of("P8,PI4,PR2,AM100,RM64,WB1024");
+    (void)state;
+
+    assert_int_equal(g.p, 8);
+    assert_int_equal(g.pi, 4);
+    assert_int_equal(g.pr, 2);
+    assert_int_equal(g.am_rows, 100);
+    assert_int_equal(g.rm_rows, 64);
+    assert_int_equal(g.wb_words, 1024);
+    xn_engine_geometry_print(&g, text, sizeof(text));
+    assert_string_equal(text,
+                        "P8 PE16 S64 PI4 PR2, AM 100 rows (12 KiB), RM 64 rows (4 KiB), WB 2 x 1024 words (256 KiB)");
+    g = geometry_of("2T");
+    assert_int_equal(g.p, 4);
+}
+
+static void test_geometry_is_checked(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        "3T",
+                                        "P8",
+                                        "P3,PI1,PR1,AM1,RM1,WB1",
+                                        "P32,PI1,PR1,AM1,RM1,WB1",
+                                        "P8,PI16,PR1,AM1,RM1,WB1",
+                                        "P8,PI3,PR1,AM1,RM1,WB1",
+                                        "P8,PI1,PR0,AM1,RM1,WB1",
+                                        "P8,PI1,PR1,AM0,RM1,WB1",
+                                        "P8,PI1,PR1,AM1,RM1,WB0",
+                                        "P8,PI1,PR1,AM1,RM1,WB1,",
+                                        "P8,PI1,PR1,AM1,RM1,WB1 ",
+                                        "P8,PI1,PR1,AM-1,RM1,WB1",
+                                        "P8,PI1,PR1,AM99999999999999999999,RM1,WB1",
+                                        "P8,PR1,PI1,AM1,RM1,WB1"};
+    (void)state;
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(wrong); i++) {
+        struct xn_isa_geometry g;
+        struct xn_error error;
+        assert_int_equal(xn_engine_geometry_parse(wrong[i], &g, &error), -EINVAL);
+        assert_contains(error.text, "geometry");
+    }
+}
+
+/* ---- programs of networks made by hand ----------------------------------------------------------------------------------- */
+
+static struct xn_network *load(struct xn_writer *writer)
+{
+    struct xn_network *network;
+    struct xn_error error;
+    size_t bytes;
+    uint8_t *file = xn_writer_finish(writer, &bytes);
+
+    if (xn_network_load_memory(file, bytes, &network, &error) < 0)
+        fail_msg("%s", error.text);
+    free(file);
+    xn_writer_free(writer);
+    return network;
+}
+
+static struct xn_engine_program *compile(const struct xn_network *network, const char *geometry)
+{
+    const struct xn_isa_geometry g = geometry_of(geometry);
+    struct xn_engine_program *p;
+    struct xn_error error;
+
+    if (xn_engine_compile(network, &g, &p, &error) < 0)
+        fail_msg("%s", error.text);
+    return p;
+}
+
+/** Compiling ends with `code`, and the text says `part`. */
+static void refuse(const struct xn_network *network, const char *geometry, int code, const char *part)
+{
+    const struct xn_isa_geometry g = geometry_of(geometry);
+    struct xn_engine_program *p = NULL;
+    struct xn_error error;
+
+    assert_int_equal(xn_engine_compile(network, &g, &p, &error), code);
+    assert_null(p);
+    assert_contains(error.text, part);
+}
+
+static const struct xn_writer_window same_3x3 = {3, 3, 1, 1, 1, 1, 1, 1, XN_PAD_ZERO};
+static const int8_t signs[64 * 9 * 64];
+static const int32_t zeros[4096];
+
+/** 8x8x64 bits of an input of bytes. */
+static struct xn_writer *begin_bits(uint32_t *ret_bits)
+{
+    struct xn_writer *w = xn_writer_new(8, 8, 64, XN_DTYPE_I8);
+    *ret_bits = xn_writer_threshold(w, 0, zeros);
+    return w;
+}
+
+static uint32_t conv_64(struct xn_writer *w, uint32_t x)
+{
+    return xn_writer_conv(w, x, xn_writer_bits(w, 64, 576, signs), &same_3x3, 1);
+}
+
+static uint32_t to_stream(struct xn_writer *w, uint32_t x, uint32_t r)
+{
+    static const int16_t m[64];
+    static const int64_t b[64];
+    return xn_writer_scale(w, x, r, m, b, 3, XN_DTYPE_I16);
+}
+
+static struct xn_network *end_with_pool(struct xn_writer *w, uint32_t x)
+{
+    xn_writer_logits(w, xn_writer_global_avgpool(w, x, 1, 0, XN_DTYPE_I32), zeros, zeros, 1.0f, 0.0f);
+    return load(w);
+}
+
+static void test_shape_of_a_program(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t stream = to_stream(w, conv_64(w, bits), XN_FORMAT_NONE);
+    const uint32_t next = xn_writer_threshold(w, stream, zeros);
+    const uint32_t sum = to_stream(w, conv_64(w, next), stream);
+    struct xn_network *network = end_with_pool(w, sum);
+    struct xn_engine_program *p = compile(network, "2T");
+    const struct xn_isa_descriptor *d = p->descriptors;
+
+    assert_int_equal(p->n, 6);
+    assert_int_equal(d[0].op, XN_ISA_INPUT);
+    assert_int_equal(d[1].op, XN_ISA_VECTOR);
+    assert_int_equal(d[1].flags, XN_ISA_SIGN);
+    assert_int_equal(d[2].op, XN_ISA_BINARY);
+    assert_int_equal(d[2].flags, XN_ISA_SCALE | XN_ISA_SATURATE | XN_ISA_STORE | XN_ISA_SIGN);
+    assert_int_equal(d[2].channels_in, 64);
+    assert_int_equal(d[2].chunk, 9);
+    assert_int_equal(d[3].flags, XN_ISA_SCALE | XN_ISA_RESIDUAL | XN_ISA_SATURATE | XN_ISA_STORE);
+    assert_int_equal(d[3].residual_base, d[3].stream_base); /* the sum takes the place of what it replaces */
+    assert_int_equal(d[4].op, XN_ISA_VECTOR);
+    assert_int_equal(d[4].source, XN_ISA_I16);
+    assert_int_equal(d[4].flags, XN_ISA_LOGITS);
+    assert_int_equal(d[5].op, XN_ISA_END);
+    assert_int_equal(p->passes[2].stream_bytes, 4 * (XN_ISA_POST_BYTES + 9 * XN_ISA_WEIGHT_BYTES));
+    assert_int_equal(p->passes[2].macs, 64 * 576 * 64);
+    assert_true(p->passes[2].binary);
+    assert_int_equal(p->places[stream].memory, XN_PLACE_RM);
+    assert_int_equal(p->places[stream].made_by, 2);
+    assert_int_equal(p->places[next].memory, XN_PLACE_AM);
+    assert_int_equal(p->places[next - 2].memory, XN_PLACE_NONE); /* sums */
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+static void test_dead_layers_make_no_passes(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    to_stream(w, conv_64(w, bits), XN_FORMAT_NONE);
+    struct xn_network *network = end_with_pool(w, bits);
+    struct xn_engine_program *p = compile(network, "1T");
+
+    assert_int_equal(p->n, 4); /* input, threshold, pool, end */
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+static void test_what_does_not_fit_is_named(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t sums = conv_64(w, bits);
+    xn_writer_name(w, "wide");
+    const uint32_t stream = to_stream(w, sums, XN_FORMAT_NONE);
+    xn_writer_name(w, "stream");
+    struct xn_network *network = end_with_pool(w, stream);
+
+    refuse(network, "P4,PI1,PR1,AM8,RM1000,WB64", -ENOSPC, "activation memory");
+    refuse(network, "P4,PI1,PR1,AM1000,RM255,WB64", -ENOSPC,
+           "\"stream\" (scale): its output does not fit the residual");
+    refuse(network, "P4,PI1,PR1,AM1000,RM255,WB64", -ENOSPC, "256 rows (8 KiB) of 255");
+    refuse(network, "P4,PI1,PR1,AM1000,RM1000,WB8", -ENOSPC, "\"wide\" (conv): its window takes 9 weight words");
+    xn_engine_program_free(compile(network, "P4,PI1,PR1,AM72,RM256,WB64"));
+    xn_network_free(network);
+}
+
+static void test_what_the_engine_has_not_is_named(void **state)
+{
+    struct xn_writer *w = xn_writer_new(2, 2, 3, XN_DTYPE_I8);
+    (void)state;
+    const uint32_t twice = xn_writer_concat(w, (const uint32_t[]){0, 0}, 2);
+    xn_writer_name(w, "twice");
+    xn_writer_logits(w, xn_writer_global_avgpool(w, twice, 1, 0, XN_DTYPE_I32), zeros, zeros, 1.0f, 0.0f);
+    struct xn_network *network = load(w);
+    refuse(network, "2T", -ENOTSUP, "different lanes");
+    xn_network_free(network);
+
+    w = xn_writer_new(1, 4096, 8, XN_DTYPE_I8);
+    network = end_with_pool(w, 0);
+    refuse(network, "2T", -ENOTSUP, "a row of the input has 32768 bytes");
+    xn_network_free(network);
+}
+
+static void test_a_window_of_one_tile_comes_in_chunks(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t z = xn_writer_dense(w, bits, xn_writer_bits(w, 5, 4096, signs));
+    xn_writer_logits(w, z, zeros, zeros, 1.0f, 0.0f);
+    struct xn_network *network = load(w);
+    struct xn_engine_program *p = compile(network, "P1,PI1,PR1,AM1000,RM1,WB30");
+
+    assert_int_equal(p->descriptors[2].kernel_h * p->descriptors[2].kernel_w * p->descriptors[2].words, 64);
+    assert_int_equal(p->descriptors[2].chunk, 22);
+    compare_images("chunks", p, 1, 2);
+    xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+/** A convolution in groups: passes that it takes, of which unit, and that they make what the reference does. */
+static void check_groups(uint32_t c, uint32_t oc, uint32_t groups, bool bits, enum xn_pad pad, uint32_t passes,
+                         enum xn_isa_op op)
+{
+    struct xn_random random = {xn_random_seed(7)};
+    struct xn_writer *w = xn_writer_new(5, 6, c, XN_DTYPE_I8);
+    struct xn_writer_window window = same_3x3;
+    int8_t *weights = malloc((size_t)oc * 9 * c);
+    int16_t *m = malloc(oc * sizeof(*m));
+    int64_t *b = calloc(oc, sizeof(*b));
+    uint32_t n = 0;
+
+    assert_true(weights && m && b);
+    xn_random_bytes(&random, weights, (size_t)oc * 9 * c);
+    for (uint32_t i = 0; i < oc; i++)
+        m[i] = (int16_t)xn_random_between(&random, -99, 99);
+    window.pad = pad;
+    const uint32_t x = bits ? xn_writer_threshold(w, 0, zeros) : 0;
+    const uint32_t t = bits ? xn_writer_bits(w, oc, 9 * (c / groups), weights)
+                            : xn_writer_tensor(w, XN_DTYPE_I8, 4, (const uint32_t[]){oc, 3, 3, c / groups}, weights);
+    const uint32_t sums = xn_writer_conv(w, x, t, &window, groups);
+    const uint32_t r = xn_writer_scale(w, sums, XN_FORMAT_NONE, m, b, 6, XN_DTYPE_I16);
+    const uint32_t y = xn_writer_scale(w, xn_writer_conv(w, x, t, &window, groups), r, m, b, 5, XN_DTYPE_I16);
+    struct xn_network *network = end_with_pool(w, xn_writer_threshold(w, y, zeros));
+    struct xn_engine_program *p = compile(network, "P4,PI2,PR2,AM300,RM1000,WB512");
+
+    for (uint32_t i = 0; i < p->n; i++)
+        n += p->passes[i].macs && p->descriptors[i].op == op;
+    assert_int_equal(n, 2 * passes);
+    compare_images("groups", p, random.state, 2);
+    xn_engine_program_free(p);
+    xn_network_free(network);
+    free(weights);
+    free(m);
+    free(b);
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    check_groups(128, 64, 2, true, XN_PAD_ZERO, 2, XN_ISA_BINARY);
+    check_groups(192, 48, 3, true, XN_PAD_MINUS_ONE, 3, XN_ISA_BINARY);
+    check_groups(128, 32, 8, true, XN_PAD_ZERO, 2, XN_ISA_INT8);      /* runs of 4 groups */
+    check_groups(128, 32, 8, true, XN_PAD_MINUS_ONE, 2, XN_ISA_INT8); /* with a border put into memory */
+    check_groups(40, 80, 5, false, XN_PAD_ZERO, 5, XN_ISA_INT8);
+    check_groups(24, 12, 3, false, XN_PAD_ZERO, 1, XN_ISA_INT8); /* 4 outputs a group: all together */
+    check_groups(64, 64, 64, true, XN_PAD_MINUS_ONE, 1, XN_ISA_VECTOR);
+}
+
+static void test_each_allocation_may_fail(void **state)
+{
+    (void)state;
+#ifndef XN_FAULTS
+    print_message("fault points are compiled in only with XN_FAULTS (debug, asan, tsan)\n");
+    skip();
+#else
+    const struct xn_isa_geometry g = geometry_of("1T");
+    struct xn_network *network = xn_random_network(20261162 + 2); /* with a CONCAT that leaves lanes empty */
+    int r = -ENOMEM;
+
+    for (uint64_t i = 1; r == -ENOMEM; i++) {
+        struct xn_engine_program *p = NULL;
+        struct xn_error error = {{0}};
+        xn_fault_arm("alloc", i, false);
+        r = xn_engine_compile(network, &g, &p, &error);
+        assert_true(r != -ENOMEM || (!p && error.text[0]));
+        xn_engine_program_free(p);
+        assert_in_range(i, 1, 100);
+    }
+    xn_fault_arm("alloc", 0, false);
+    xn_network_free(network);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_geometry_text),
+        cmocka_unit_test(test_geometry_is_checked),
+        cmocka_unit_test(test_shape_of_a_program),
+        cmocka_unit_test(test_dead_layers_make_no_passes),
+        cmocka_unit_test(test_what_does_not_fit_is_named),
+        cmocka_unit_test(test_what_the_engine_has_not_is_named),
+        cmocka_unit_test(test_a_window_of_one_tile_comes_in_chunks),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_each_allocation_may_fail),
         cmocka_unit_test(test_random_networks),
         cmocka_unit_test(test_known_shapes),
+        cmocka_unit_test(test_named_geometries_hold_what_they_are_for),
         cmocka_unit_test(test_shipped_networks),
     };
-    (void)assert_contains;
     return cmocka_run_group_tests_name("engine compiler", tests, NULL, NULL);
 }
