@@ -59,6 +59,8 @@ LIB_OBJ    := $(call OBJ,$(LIB_SRC))
 all: $(BUILD)/xnord $(BUILD)/xnorctl ## Build the daemon and xnorctl (installs what is missing: run `make deps` yourself to choose when)
 
 include accel/cpu/cpu.mk
+comma := ,
+include rtl/rtl.mk
 
 $(BUILD)/obj/%.o: %.c | deps-build
 	@mkdir -p $(@D)

@@ -127,9 +127,13 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
     wire [17:0] offset = op == `OP_OR ? {1'b0, group} : op == `OP_VECTOR ? (is_rm ? {1'b0, source_group} : source == `BITS
         ? {3'd0, source_group[16:2]} : {source_group, sub[0]}) : op == `OP_INT8 && source == `BITS ? {4'd0, w[16:3]} : {1'b0, w};
     wire [AW-1:0] s1_pixel0_column = is_rm ? s1_ix[25:0] >> LR : s1_ix[25:0] >> LB;
+    reg [P*26-1:0] beside; // j * stride, once a pass
     integer j, b;
 
     always_ff @(posedge clk) begin
+        for (j = 0; j < P; j = j + 1)
+            beside[26 * j +: 26] <= (j & 1 ? stride_w : 26'd0) + (j & 2 ? {stride_w, 1'd0} : 26'd0)
+                                    + (j & 4 ? {stride_w, 2'd0} : 26'd0) + (j & 8 ? {stride_w, 3'd0} : 26'd0);
         s1_valid <= step;
         s1_first <= w == 0 && kx == 0 && ky == 0;
         s1_last <= now_last;
@@ -142,7 +146,7 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
         s1_row <= row + offset;
         s1_row_inside <= $unsigned(iy) < height;
         for (j = 0; j < P; j = j + 1)
-            s1_ix[26 * j +: 26] <= ix + j * stride_w;
+            s1_ix[26 * j +: 26] <= ix + beside[26 * j +: 26];
 
         {s2_valid, s2_first, s2_last, s2_tap, s2_half, s2_chunk_end, s2_part, s2_enable, s2_weight, s2_row} <=
             {s1_valid, s1_first, s1_last, s1_tap, s1_half, s1_chunk_end, s1_part, s1_enable, s1_weight, s1_row};

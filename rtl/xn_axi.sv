@@ -74,11 +74,11 @@ module xn_reader (
     reg [1:0] client, pick;
     reg [58:0] at;
     reg [9:0] beats;
-    reg [1:0] tags [0:15];
-    reg [3:0] tag_in, tag_out;
+    reg [1:0] tags [0:63]; // of bursts on their way
+    reg [5:0] tag_in, tag_out;
     wire [7:0] page = 8'd128 - {1'b0, at[6:0]};
     wire [9:0] burst = beats < {2'd0, page} ? beats : {2'd0, page};
-    wire full = tag_in + 4'd1 == tag_out;
+    wire full = tag_in + 6'd1 == tag_out;
     wire send = active && !full && (!arvalid || arready);
 
     assign rready = 1;

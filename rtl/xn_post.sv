@@ -7,7 +7,7 @@
 // the stage's group has.
 module xn_lane (
     input wire clk,
-    input wire [1023:0] d,
+    input wire [1023:0] d, input wire [63:0] halves, // 2^(n-1) of both shifts
     input wire signed [31:0] sum, input wire [24:0] seen, input wire differ, // T0: sum, or seen - 2 * sum
     input wire signed [15:0] residual,                                      // T1
     input wire [511:0] post, input wire [8:1] which,
@@ -16,7 +16,7 @@ module xn_lane (
     output wire [7:0] quantized      // T8
 );
     wire [4:0] n1 = d[32 * `SHIFT +: 5], n2 = d[32 * `SHIFT + 8 +: 5];
-    wire signed [48:0] half1 = n1 == 0 ? 0 : 49'd1 << (n1 - 1), half2 = n2 == 0 ? 0 : 49'd1 << (n2 - 1);
+    wire signed [31:0] half1 = halves[31:0], half2 = halves[63:32];
     reg signed [31:0] v1, v2, v4, v5, v6;
     reg signed [15:0] residual2, residual3;
     reg signed [49:0] product2;
@@ -38,12 +38,12 @@ module xn_lane (
     wire signed [49:0] rounded = product7 + b2 + half2;
 
     function [31:0] clamp16(input signed [52:0] v);
-        clamp16 = v < -32768 ? -32'd32768 : v > 32767 ? 32'd32767 : v[31:0];
+        clamp16 = v[52:15] == 0 || &v[52:15] ? v[31:0] : v[52] ? -32'd32768 : 32'd32767;
     endfunction
 
     assign value = v6;
-    assign quantized = `FLAG(d, `UNSIGNED) ? (q8 < 0 ? 8'd0 : q8 > 255 ? 8'd255 : q8[7:0])
-                                           : (q8 < -128 ? 8'h80 : q8 > 127 ? 8'h7f : q8[7:0]);
+    assign quantized = `FLAG(d, `UNSIGNED) ? (q8[49] ? 8'd0 : q8[49:8] != 0 ? 8'd255 : q8[7:0])
+                                           : (q8[49:7] == 0 || &q8[49:7] ? q8[7:0] : q8[49] ? 8'h80 : 8'h7f);
     always_ff @(posedge clk) begin
         v1 <= differ ? {7'd0, seen} - {sum[30:0], 1'b0} : sum;
         v2 <= v1;
@@ -170,6 +170,9 @@ module xn_post #(parameter P = 4, PI = 2, PR = 2, AW = 8) (
     end
 
     // ---- T1 to T8
+    reg [63:0] halves;
+    wire [4:0] n1 = d[32 * `SHIFT +: 5], n2 = d[32 * `SHIFT + 8 +: 5];
+    always_ff @(posedge clk) halves <= {n2 == 0 ? 32'd0 : 32'd1 << (n2 - 1), n1 == 0 ? 32'd0 : 32'd1 << (n1 - 1)};
     wire [PR*16*32-1:0] values;
     wire [PR*16-1:0] signs;
     wire [PR*128-1:0] bytes;
@@ -181,7 +184,7 @@ module xn_post #(parameter P = 4, PI = 2, PR = 2, AW = 8) (
                 wire sign;
                 wire [7:0] quantized;
                 wire signed [31:0] value;
-                xn_lane lane (clk, d, sums[32 * (16 * from + c) +: 32], sums_seen[25 * from +: 25], op == `OP_BINARY,
+                xn_lane lane (clk, d, halves, sums[32 * (16 * from + c) +: 32], sums_seen[25 * from +: 25], op == `OP_BINARY,
                               rm_data[256 * p + 16 * c +: 16], {post[256 * (16 + c) +: 256], post[256 * c +: 256]}, which,
                               value, sign, quantized);
                 assign values[32 * (16 * p + c) +: 32] = value;

@@ -3,8 +3,8 @@
 //
 // The memory answers a burst READ_LATENCY cycles after it took its address, a beat a cycle, bursts in order; writes one cycle later. With a
 // stall seed every channel's valid and ready come at random. Each cycle the ports are held to AXI: what is valid stays, unchanged,
-// until it is taken; bursts do not cross 4 KB; WLAST stands where it belongs. The job's parts lie far from each other, the input at an
-// odd address: an access outside of them, or against the protocol, ends the run with -1 and a line on stderr.
+// until it is taken; bursts do not cross 4 KB; WLAST stands where it belongs. The job's parts lie far from each other, the input at an odd
+// address if the memory stalls: an access outside of them, or against the protocol, ends the run with -1 and a line on stderr.
 #include <cstdio>
 #include <cstring>
 #include <deque>
@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr uint64_t PROGRAM = 0x100000000, STREAM = 0x200000fc0, INPUT = 0x30000000d, OUTPUT = 0x400000014, STATUS = 0x500000fc0;
+constexpr uint64_t PROGRAM = 0x100000000, STREAM = 0x200000fc0, INPUT = 0x300000000, OUTPUT = 0x400000014, STATUS = 0x500000fc0;
 constexpr unsigned READ_LATENCY = 32;
 constexpr unsigned BEAT = XN_ISA_BEAT_BYTES;
 
@@ -281,9 +281,11 @@ int xn_sim_run(xn_sim *s, const xn_sim_job *job, xn_isa_status *ret_status)
 {
     auto bytes = [](const void *p) { return static_cast<const uint8_t *>(p); };
 
+    const uint64_t odd = job->stall_seed ? 13 : 0;
+
     s->regions[0] = {PROGRAM, bytes(job->program), nullptr, job->program_count * XN_ISA_DESCRIPTOR_BYTES};
     s->regions[1] = {STREAM, bytes(job->stream), nullptr, job->stream_bytes};
-    s->regions[2] = {INPUT, bytes(job->input), nullptr, static_cast<uint64_t>(job->input_bytes) * job->images};
+    s->regions[2] = {INPUT + odd, bytes(job->input), nullptr, static_cast<uint64_t>(job->input_bytes) * job->images};
     s->regions[3] = {OUTPUT, nullptr, reinterpret_cast<uint8_t *>(job->output), 4ull * job->output_words * job->images};
     s->regions[4] = {STATUS, nullptr, reinterpret_cast<uint8_t *>(&s->status), sizeof(s->status)};
     s->stalls = job->stall_seed != 0;
@@ -291,7 +293,7 @@ int xn_sim_run(xn_sim *s, const xn_sim_job *job, xn_isa_status *ret_status)
     reset(s);
     write_address(s, XN_ISA_REG_PROGRAM, PROGRAM);
     write_address(s, XN_ISA_REG_STREAM, STREAM);
-    write_address(s, XN_ISA_REG_INPUT, INPUT);
+    write_address(s, XN_ISA_REG_INPUT, INPUT + odd);
     write_address(s, XN_ISA_REG_OUTPUT, OUTPUT);
     write_register(s, XN_ISA_REG_IMAGES, job->images);
     write_register(s, XN_ISA_REG_INPUT_BYTES, job->input_bytes);
