@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The cycle model: when each part of the hardware does what, with a memory port that never stalls. Not a cycle is stepped
- * through; each part has a time at which it is free, and a tile, a chunk or a descriptor moves these times on.
+ * The cycle model: when each part of the hardware (rtl/) does what, with a memory port that never stalls and answers after
+ * MEMORY cycles. Not a cycle is stepped through; each part has a time at which it is free, and a tile, a chunk or a descriptor moves
+ * these times on.
  *
  *     fetch    reads a descriptor and checks it; then, in the order of the stream, post parameters into one of two
  *              buffers and chunks of weights into one of two, a beat a cycle. It waits for a buffer to be free, and, behind
  *              the last chunk, for its descriptor to be taken; then it goes on to the next descriptor.
  *     array    takes a descriptor when the pass before has written everything; needs a chunk's buffer to be full; makes a
- *              step a cycle; ends a tile when the post lanes have taken over the sums of the tile before
- *     post     PR pixels of a tile at a time, while the array sums the next tile
+ *              step a cycle; the last steps of two tiles are as far apart as the post lanes need for the first
+ *     post     PR pixels of a tile at a time, while the array sums the next tile; logits one by one, the array waiting
  *
  * So a pass takes, but for the ends, the largest of
  *
@@ -15,41 +16,50 @@
  *     post     groups x the tiles' pixels / PR x cycles of a post
  *     memory   beats of its stream and its descriptor
  *
- * Every latency of the hardware is a constant here and nowhere else. */
+ * Every latency of the hardware is a constant here and nowhere else. The counter of the RTL is the same to the cycle
+ * (test_simulators --cycles). One thing is left out: INPUT of an image longer than its ring of 1024 beats shares the port with the next
+ * pass's stream, which it does not wait for here. */
 #include "accel/engine/engine.h"
 
 enum {
-    START = 2,            /**< from the start register to the first descriptor's request */
-    READ = 5,             /**< from a request to its first beat */
+    MEMORY = 32,          /**< of the memory: from an address to its first beat */
+    READ = MEMORY + 2,    /**< from a request within the engine to its first beat */
+    QUEUE = 1,            /**< from a beat of the stream to the buffers' door */
     DESCRIPTOR_BEATS = 4, /**< of XN_ISA_DESCRIPTOR_BYTES */
-    CHECK = 18,           /**< of a descriptor */
-    NEXT = 1,             /**< from the end of a stream to the next descriptor's request */
-    TAKE = 2,             /**< from an idle array and a checked descriptor to its first step */
-    RELEASE = 4,          /**< from a chunk's last step to its buffer being free */
-    SUM = 8,              /**< from a step's address to its sum */
-    POST = 8,             /**< from a sum through the post lanes into memory */
-    INPUT_ROW = 1,        /**< between rows of INPUT */
-    INPUT_WRITE = 3,      /**< from a row in the ring to its last word's write */
-    DONE = 4,             /**< from the last image's END to the status in memory */
-    SETTLED = 3,          /**< images after which all take the same time */
+    DECODE = 1,           /**< from its last beat to END being known */
+    CHECK = 17,           /**< of any other */
+    RELEASE = 4,          /**< from behind a chunk's last step to its buffer being free */
+    SETUP = 2,            /**< from a descriptor's being taken to its first step */
+    SUM = 8,              /**< from a tile's last step to its first pixels in the post lanes */
+    POST = 9,             /**< from pixels in the post lanes to these being empty; QUANTIZE: one more */
+    SERIAL = 7,           /**< from pixels in the post lanes to their first logit */
+    RESIDUAL = 5,         /**< from a tile's last step to the step that its residual takes from a source in RM */
+    RING_BEATS = 1024,    /**< of INPUT */
+    INPUT_END = 4,        /**< from the last word's reading to the next descriptor */
+    SETTLED = 3,          /**< images after which all of the same alignment take the same time */
 };
 
-/** Times, in cycles from the start, at which parts are free. */
+/** Times, in cycles from the start. */
 struct clock {
-    uint64_t fetch;           /**< what was asked for is loaded */
-    uint64_t weights_free[2]; /**< the buffer may be filled */
-    uint64_t post_free[2];
+    uint64_t ask;   /**< the next descriptor is asked for */
+    uint64_t next;  /**< the next descriptor can be taken */
+    uint64_t fetch; /**< the next beat of the stream can go into a buffer */
+    uint64_t port;  /**< beats asked for by INPUT are through */
+    uint64_t weights_free[2], post_free[2];
     uint32_t weights_buffer, post_buffer; /**< that are filled next */
     uint64_t array;                       /**< the next step can be made */
-    uint64_t post;                        /**< the sums of the next tile can be taken over */
-    uint64_t idle;                        /**< everything is written */
+    uint64_t ready;                       /**< the next tile's last step can be made */
+    uint64_t parameters;                  /**< the post lanes need the last group's parameters no more */
+    uint64_t quiet;                       /**< the post lanes are empty */
+    uint32_t last_steps; /**< bit i: a tile's last step i + 1 cycles ago; only where residuals take steps */
 };
 
 /** What a pass does, whatever group. */
 struct shape {
     uint64_t steps, groups, step_cycles;
-    uint32_t tile, post_cycles, pr;
+    uint32_t tile, pr;
     bool has_stream;
+    bool shares_rm; /**< residuals take steps */
 };
 
 static uint64_t later(uint64_t a, uint64_t b)
@@ -70,9 +80,9 @@ static struct shape shape_of(const struct xn_isa_descriptor *d, const struct xn_
                       .groups = xn_isa_ceil(d->channels, XN_ISA_LANES),
                       .step_cycles = shares_banks(d, g, tile) ? tile : xn_isa_step_cycles(d),
                       .tile = tile,
-                      .post_cycles = xn_isa_post_cycles(d),
                       .pr = g->pr,
-                      .has_stream = d->op != XN_ISA_OR};
+                      .has_stream = d->op != XN_ISA_OR,
+                      .shares_rm = d->source == XN_ISA_I16 && d->flags & XN_ISA_RESIDUAL};
 
     if (d->op == XN_ISA_OR) { /* a word at a time is what a group is elsewhere */
         s.steps /= d->words;
@@ -82,9 +92,87 @@ static struct shape shape_of(const struct xn_isa_descriptor *d, const struct xn_
 }
 
 /** Cycles of the post lanes for `pixels` pixels of a tile. */
-static uint64_t post_cycles(const struct shape *s, uint32_t pixels)
+static uint64_t post_cycles(const struct xn_isa_descriptor *d, const struct shape *s, uint32_t pixels)
 {
-    return xn_isa_ceil(pixels, s->pr) * s->post_cycles;
+    return xn_isa_ceil(pixels, s->pr) * xn_isa_post_cycles(d);
+}
+
+/* ---- the array and the post lanes ---------------------------------------------------------------------------------- */
+
+/** Steps, the last of which ends a tile or not, where a residual may take the port of RM: cycle by cycle. */
+static void make_steps_sharing_rm(struct clock *c, uint64_t cycles, bool ends_tile)
+{
+    while (cycles > 0) {
+        const bool is_last = ends_tile && cycles == 1;
+        const bool made = !(c->last_steps >> (RESIDUAL - 1) & 1) && (!is_last || c->array >= c->ready);
+        c->last_steps = c->last_steps << 1 | (is_last && made);
+        c->array++;
+        cycles -= made;
+    }
+}
+
+static void make_steps(struct clock *c, const struct shape *s, uint64_t steps, bool ends_tile)
+{
+    if (s->shares_rm) {
+        make_steps_sharing_rm(c, steps * s->step_cycles, ends_tile);
+        return;
+    }
+    c->array += steps * s->step_cycles;
+    if (ends_tile)
+        c->array = later(c->array, c->ready + 1);
+}
+
+/** A chunk is there from `full` on: until then no step. */
+static void await(struct clock *c, uint64_t full)
+{
+    if (full <= c->array)
+        return;
+    c->last_steps = full - c->array < 32 ? c->last_steps << (full - c->array) : 0;
+    c->array = full;
+}
+
+/** Logits of a tile at `x` in the post lanes: each lane that has a pixel one by one, each other a cycle. */
+static void post_logits(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group,
+                        uint32_t x, uint32_t pixels)
+{
+    const uint64_t channels = XN_MIN(d->channels - group * XN_ISA_LANES, XN_ISA_LANES);
+    const uint32_t end = x + pixels;
+    uint64_t at = c->array - 1 + SUM;
+
+    for (; x < end; x += XN_MIN(s->tile, s->pr)) {
+        const uint32_t first = x % s->pr, n = XN_MIN(XN_MIN(s->tile, s->pr), end - x);
+        const uint64_t cycles = n * channels + s->pr - n;
+        c->parameters = at + SERIAL + cycles;
+        at = later(at + POST, c->parameters + (first + n == s->pr));
+    }
+    c->quiet = c->ready = at;
+}
+
+/** The tile whose last step was just made goes through the post lanes. */
+static void post_tile(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group,
+                      uint32_t x, uint32_t pixels)
+{
+    const uint64_t last_step = c->array - 1, cycles = post_cycles(d, s, pixels);
+
+    if (d->flags & XN_ISA_LOGITS) {
+        post_logits(c, d, s, group, x, pixels);
+        return;
+    }
+    const uint64_t last = last_step + SUM + cycles - xn_isa_post_cycles(d);
+    c->ready = last_step + cycles;
+    c->parameters = last + POST;
+    c->quiet = last + (s->has_stream ? POST + xn_isa_post_cycles(d) - 1 : 1);
+}
+
+/** All tiles of a group with whole windows. */
+static void run_tiles(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group)
+{
+    for (uint32_t y = 0; y < d->out_h; y++) {
+        for (uint32_t x = 0; x < d->out_w; x += s->tile) {
+            make_steps(c, s, s->steps, true);
+            post_tile(c, d, s, group, x, XN_MIN(s->tile, d->out_w - x));
+        }
+    }
 }
 
 /** Load post parameters or a chunk into a buffer that is free from `free` on. Returns when it is full. */
@@ -94,26 +182,8 @@ static uint64_t load(struct clock *c, uint64_t free, uint64_t beats)
     return c->fetch;
 }
 
-/** The last step of a tile is made: its sums replace those that the post lanes have done with. */
-static void end_tile(struct clock *c, const struct shape *s, uint32_t pixels)
-{
-    c->array = later(c->array, c->post > SUM ? c->post - SUM : 0);
-    c->post = later(c->array + SUM, c->post) + post_cycles(s, pixels);
-}
-
-/** All tiles of a group with whole windows. */
-static void run_tiles(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s)
-{
-    for (uint32_t y = 0; y < d->out_h; y++) {
-        for (uint32_t x = 0; x < d->out_w; x += s->tile) {
-            c->array += s->steps * s->step_cycles;
-            end_tile(c, s, XN_MIN(s->tile, d->out_w - x));
-        }
-    }
-}
-
 /** A group with its part of the stream: one chunk for all tiles, or several for the only tile. */
-static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s)
+static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group)
 {
     const uint32_t p = c->post_buffer;
 
@@ -121,60 +191,87 @@ static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const 
     for (uint64_t at = 0; at < s->steps; at += d->chunk) {
         const uint64_t words = XN_MIN(d->chunk, s->steps - at);
         const uint32_t w = c->weights_buffer;
-        c->array = later(c->array, load(c, c->weights_free[w], words * XN_ISA_WEIGHT_BEATS));
+        await(c, load(c, c->weights_free[w], words * XN_ISA_WEIGHT_BEATS));
         if (words == s->steps)
-            run_tiles(c, d, s);
+            run_tiles(c, d, s, group);
         else
-            c->array += words * s->step_cycles;
+            make_steps(c, s, words, at + words == s->steps);
         c->weights_free[w] = c->array + RELEASE;
         c->weights_buffer ^= 1;
     }
     if (d->chunk < s->steps)
-        end_tile(c, s, d->out_w);
-    c->post_free[p] = c->post + POST;
+        post_tile(c, d, s, group, 0, d->out_w);
+    c->post_free[p] = c->parameters;
     c->post_buffer ^= 1;
 }
 
-/** Beats of row `y` of the image. */
-static uint64_t row_beats(const struct xn_isa_descriptor *d, uint32_t y)
+/* ---- passes -------------------------------------------------------------------------------------------------------- */
+
+/** Beats that hold row `y` of an image whose first byte is `offset` bytes behind a beat's. */
+static uint64_t row_beats(const struct xn_isa_descriptor *d, uint64_t offset, uint32_t y)
 {
-    const uint64_t at = (uint64_t)y * d->input_row_bytes;
+    const uint64_t at = offset + (uint64_t)y * d->input_row_bytes;
 
     return (at + d->input_row_bytes - 1) / XN_ISA_BEAT_BYTES - at / XN_ISA_BEAT_BYTES + 1;
 }
 
-static void run_input(struct clock *c, const struct xn_isa_descriptor *d)
+/** INPUT, taken at `taken`. The next descriptor is asked for just before its rows. */
+static void run_input(struct clock *c, const struct xn_isa_descriptor *d, uint64_t offset, uint64_t taken)
 {
-    uint64_t loaded = c->array + READ;
+    const uint64_t words = (uint64_t)d->out_w * d->dest_pitch;
+    uint64_t there = taken + SETUP + READ + DESCRIPTOR_BEATS, at = 0, ring = 0;
+    uint32_t oldest = 0;
+    uint64_t ends[RING_BEATS]; /* when row `y % RING_BEATS` left the ring: no more rows than beats are in it */
 
     for (uint32_t y = 0; y < d->height; y++) {
-        loaded += row_beats(d, y);
-        c->array = later(c->array, loaded) + (uint64_t)d->out_w * d->dest_pitch + INPUT_ROW;
+        const uint64_t beats = row_beats(d, offset, y);
+        for (ring += beats; ring > RING_BEATS; oldest++) {
+            ring -= row_beats(d, offset, oldest);
+            there = later(there, ends[oldest % RING_BEATS] + 1 + READ);
+        }
+        there += beats;
+        at = later(at, there) + words;
+        ends[y % RING_BEATS] = at;
+        at++; /* the row leaves the ring */
     }
-    c->post = c->array + INPUT_WRITE;
+    c->port = there;
+    c->next = at - 2 + INPUT_END;
+}
+
+static void run_groups(struct clock *c, const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g,
+                       uint64_t taken)
+{
+    const struct shape s = shape_of(d, g);
+
+    c->array = c->ready = taken + SETUP;
+    c->last_steps = 0;
+    for (uint64_t group = 0; group < s.groups; group++) {
+        if (s.has_stream)
+            run_group(c, d, &s, group);
+        else
+            run_tiles(c, d, &s, group);
+    }
+    c->next = c->quiet + 1;
 }
 
 /** From the request of a descriptor to the end of its pass. */
-static void run_descriptor(struct clock *c, const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g)
+static void run_descriptor(struct clock *c, const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g,
+                           uint64_t offset)
 {
-    const uint64_t checked = c->fetch + READ + DESCRIPTOR_BEATS + CHECK, taken = later(checked, c->idle);
+    const bool is_end = d->op == XN_ISA_END;
+    const uint64_t valid = c->ask + READ + DESCRIPTOR_BEATS + DECODE + (is_end ? 0 : CHECK);
+    const uint64_t taken = later(valid, c->next);
 
-    c->fetch = checked;
-    c->array = c->post = taken + TAKE;
+    c->fetch = valid;
+    c->next = taken + 1;
     if (d->op == XN_ISA_INPUT) {
-        run_input(c, d);
-    } else if (d->op != XN_ISA_END) {
-        const struct shape s = shape_of(d, g);
-        c->fetch += READ;
-        for (uint64_t group = 0; group < s.groups; group++) {
-            if (s.has_stream)
-                run_group(c, d, &s);
-            else
-                run_tiles(c, d, &s);
-        }
+        run_input(c, d, offset, taken);
+    } else if (!is_end) {
+        if (d->op != XN_ISA_OR)
+            c->fetch = later(valid + READ, c->port) + QUEUE;
+        run_groups(c, d, g, taken);
     }
-    c->idle = d->op == XN_ISA_END ? taken : c->post + POST;
-    c->fetch = later(c->fetch, taken) + NEXT;
+    c->ask = later(c->fetch, taken + 1) + (is_end ? 2 : 1);
 }
 
 /* ---- what each unit would take alone ------------------------------------------------------------------------------- */
@@ -183,7 +280,7 @@ static uint64_t pass_post(const struct xn_isa_descriptor *d, const struct shape 
 {
     const uint32_t full = d->out_w / s->tile, rest = d->out_w % s->tile;
 
-    return s->groups * d->out_h * (full * post_cycles(s, s->tile) + (rest ? post_cycles(s, rest) : 0));
+    return s->groups * d->out_h * (full * post_cycles(d, s, s->tile) + (rest ? post_cycles(d, s, rest) : 0));
 }
 
 static struct xn_engine_cost cost_of(const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g)
@@ -194,7 +291,7 @@ static struct xn_engine_cost cost_of(const struct xn_isa_descriptor *d, const st
         cost.array = (uint64_t)d->height * d->out_w * d->dest_pitch;
         cost.bound = XN_BOUND_INPUT;
         for (uint32_t y = 0; y < d->height; y++)
-            cost.memory += row_beats(d, y);
+            cost.memory += row_beats(d, 0, y);
     } else if (d->op != XN_ISA_END) {
         const struct shape s = shape_of(d, g);
         cost.array = s.groups * d->out_h * xn_isa_ceil(d->out_w, s.tile) * s.steps * s.step_cycles;
@@ -209,22 +306,33 @@ static struct xn_engine_cost cost_of(const struct xn_isa_descriptor *d, const st
     return cost;
 }
 
+/** Images after which they lie in beats of the memory as the first does. */
+static uint32_t alignments(uint32_t input_bytes)
+{
+    uint32_t n = 1;
+
+    while (input_bytes * n % XN_ISA_BEAT_BYTES)
+        n *= 2;
+    return n;
+}
+
 uint64_t xn_engine_cycles(const struct xn_engine_program *program, uint32_t images, struct xn_engine_cost *ret_costs)
 {
-    struct clock c = {.fetch = START};
-    uint64_t ends[SETTLED + 1] = {0};
+    const uint32_t period = alignments(program->input_bytes), n = SETTLED + period;
+    struct clock c = {.ask = 1, .next = 1};
+    uint64_t ends[SETTLED + XN_ISA_BEAT_BYTES + 1] = {0};
 
-    for (uint32_t image = 1; image <= SETTLED; image++) {
+    for (uint32_t image = 0; image < n; image++) {
         for (uint32_t i = 0; i < program->n; i++) {
-            const uint64_t before = c.idle;
-            run_descriptor(&c, &program->descriptors[i], &program->geometry);
-            if (ret_costs) {
+            const uint64_t before = c.next;
+            run_descriptor(&c, &program->descriptors[i], &program->geometry, (uint64_t)image * program->input_bytes);
+            if (ret_costs && image == SETTLED) {
                 ret_costs[i] = cost_of(&program->descriptors[i], &program->geometry);
-                ret_costs[i].cycles = c.idle - before;
+                ret_costs[i].cycles = c.next - before;
             }
         }
-        ends[image] = c.idle;
+        ends[image + 1] = c.next;
     }
-    const uint64_t more = images > SETTLED ? images - SETTLED : 0;
-    return images == 0 ? 0 : ends[images - more] + more * (ends[SETTLED] - ends[SETTLED - 1]) + DONE;
+    const uint64_t periods = images > SETTLED ? (images - SETTLED) / period : 0;
+    return images == 0 ? 1 : ends[images - periods * period] + periods * (ends[n] - ends[SETTLED]);
 }

@@ -33,11 +33,12 @@ struct xn_sim {
 /** A pass at one group of output channels. */
 struct pass {
     struct xn_sim *sim;
+    const struct xn_sim_job *job;
+    uint32_t image;
     const struct xn_isa_descriptor *d;
     uint32_t group;
     const uint8_t *weights; /**< [steps][XN_ISA_WEIGHT_BYTES] of this group */
     struct xn_isa_lane lanes[LANES];
-    int32_t *output; /**< of this image */
 };
 
 /* ---- memories ---------------------------------------------------------------------------------------------------- */
@@ -83,9 +84,10 @@ static bool tap(const struct xn_isa_descriptor *d, uint32_t y, uint32_t x, uint3
 
 /* ---- INPUT and OR ------------------------------------------------------------------------------------------------ */
 
-static void run_input(struct pass *p, const uint8_t *image)
+static void run_input(struct pass *p)
 {
     const struct xn_isa_descriptor *d = p->d;
+    const uint8_t *image = (const uint8_t *)p->job->input + (size_t)p->image * p->job->input_bytes;
 
     for (uint32_t y = 0; y < d->height; y++) {
         for (uint32_t x = 0; x < d->out_w; x++) {
@@ -275,7 +277,8 @@ static void write_bytes(const struct pass *p, uint32_t y, uint32_t x, const int6
 
 static void write_logits(const struct pass *p, uint32_t y, uint32_t x, const int64_t v[LANES], uint32_t lanes)
 {
-    int32_t *z = p->output + ((size_t)y * p->d->out_w + x) * p->d->channels + p->group * LANES;
+    int32_t *image = p->job->output + (size_t)p->image * p->job->output_words;
+    int32_t *z = image + ((size_t)y * p->d->out_w + x) * p->d->channels + p->group * LANES;
 
     for (uint32_t l = 0; l < lanes; l++)
         z[l] = (int32_t)multiply_shift(p->lanes[l].t, v[l], p->lanes[l].b2, 0);
@@ -319,19 +322,26 @@ static void run_group(struct pass *p)
     }
 }
 
+/** What of the stream has not been read. */
+struct stream {
+    const uint8_t *at;
+    size_t bytes;
+};
+
 /** BINARY, INT8 or VECTOR: group after group, each with its part of the stream. -1: the stream ends before. */
-static int run_groups(struct pass *p, const uint8_t **stream, const uint8_t *stream_end)
+static int run_groups(struct pass *p, struct stream *stream)
 {
     uint64_t steps = (uint64_t)p->d->kernel_h * p->d->kernel_w * p->d->words;
     uint64_t group_bytes = XN_ISA_POST_BYTES + steps * XN_ISA_WEIGHT_BYTES;
 
     for (p->group = 0; p->group < xn_isa_ceil(p->d->channels, LANES); p->group++) {
-        if ((uint64_t)(stream_end - *stream) < group_bytes)
+        if (stream->bytes < group_bytes)
             return -1;
-        memcpy(p->lanes, *stream, XN_ISA_POST_BYTES);
-        p->weights = *stream + XN_ISA_POST_BYTES;
+        memcpy(p->lanes, stream->at, XN_ISA_POST_BYTES);
+        p->weights = stream->at + XN_ISA_POST_BYTES;
         run_group(p);
-        *stream += group_bytes;
+        stream->at += group_bytes;
+        stream->bytes -= group_bytes;
     }
     return 0;
 }
@@ -339,12 +349,12 @@ static int run_groups(struct pass *p, const uint8_t **stream, const uint8_t *str
 /** One image. 0: to the end; 1: stopped by an error, which *status tells; -1: read outside the job's memory. */
 static int run_image(struct xn_sim *sim, const struct xn_sim_job *job, uint32_t image, struct xn_isa_status *status)
 {
-    const uint8_t *stream = job->stream, *stream_end = stream + job->stream_bytes;
+    struct stream stream = {job->stream, job->stream_bytes};
 
     for (uint32_t i = 0; i < XN_ISA_DESCRIPTORS_MAX; i++) {
         if (i == job->program_count)
             return -1;
-        struct pass p = {.sim = sim, .d = &job->program[i], .output = job->output + (size_t)image * job->output_words};
+        struct pass p = {.sim = sim, .job = job, .image = image, .d = &job->program[i]};
         status->descriptor = i;
         status->error = xn_isa_check(p.d, &sim->geometry, job->input_bytes, job->output_words);
         if (status->error)
@@ -352,10 +362,10 @@ static int run_image(struct xn_sim *sim, const struct xn_sim_job *job, uint32_t 
         if (p.d->op == XN_ISA_END)
             return 0;
         if (p.d->op == XN_ISA_INPUT)
-            run_input(&p, (const uint8_t *)job->input + (size_t)image * job->input_bytes);
+            run_input(&p);
         else if (p.d->op == XN_ISA_OR)
             run_or(&p);
-        else if (run_groups(&p, &stream, stream_end) < 0)
+        else if (run_groups(&p, &stream) < 0)
             return -1;
     }
     status->descriptor = XN_ISA_DESCRIPTORS_MAX;

@@ -148,7 +148,8 @@ static bool same_status(int got_r, const struct xn_isa_status *got, int want_r, 
 static bool same_cycles(const struct comparison *c, struct xn_isa_descriptor *cut, const struct xn_isa_status *got)
 {
     const struct xn_random_program *p = c->program;
-    const struct xn_engine_program program = {.geometry = p->geometry, .descriptors = cut, .n = c->passes + 1};
+    const struct xn_engine_program program = {
+        .geometry = p->geometry, .descriptors = cut, .n = c->passes + 1, .input_bytes = p->input_bytes};
     const uint64_t want = xn_engine_cycles(&program, p->images, NULL);
     const bool is_same = got->cycles == want || got->cycles == 0 || (c->options->stalls && got->cycles > want);
 
