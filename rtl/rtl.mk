@@ -8,11 +8,11 @@ build/rtl/%.so: $(RTL_SRC)
 	@mkdir -p $(@D)
 	$(Q)rtl/build $(subst -,$(comma),$*) $@
 
-rtl-test: ## Random programs through the Verilated engine and the scalar definition: fast and stalling memory, damaged programs
+rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word, every cycle, a stalling memory, damaged programs
 	@packaging/install-deps build test rtl
 	@$(MAKE) --no-print-directory $(BUILD)/tests/engine/test_simulators $(RTL_LIBRARIES)
 	@for g in $(RTL_GEOMETRIES); do \
-	    for how in "" --stalls --damaged; do \
+	    for how in --cycles --stalls --damaged; do \
 	        $(BUILD)/tests/engine/test_simulators --geometry $$g --seeds $(RTL_SEEDS) $$how build/rtl/$$(echo $$g | tr , -).so || exit 1; \
 	    done; \
 	done
