@@ -60,6 +60,8 @@ all: $(BUILD)/xnord $(BUILD)/xnorctl ## Build the daemon and xnorctl (installs w
 
 include accel/cpu/cpu.mk
 include hls/hls.mk
+comma := ,
+include rtl/rtl.mk
 
 $(BUILD)/obj/%.o: %.c | deps-build
 	@mkdir -p $(@D)
