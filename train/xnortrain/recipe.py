@@ -15,6 +15,7 @@ import copy
 import csv
 import ctypes
 import dataclasses
+import hashlib
 import json
 import math
 import sys
@@ -55,7 +56,7 @@ class Config:
     smoothing: float = 0.05
     epochs: tuple[int, int, int] = (2, 6, 1)
     augment: Augment = dataclasses.field(default_factory=Augment)
-    start: str = ""  # folder of a finished run whose weights this one begins with
+    start: str = ""  # folder of a finished run, or a .xnor file, whose weights this one begins with
     teacher: str = ""  # folder of a finished run to learn from
     distill: float = 0.0  # share of the loss that is the teacher's soft labels
     temperature: float = 2.0  # of those
@@ -63,6 +64,7 @@ class Config:
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 KEPT_BYTES = 1 << 30
+STATISTICS_PIXELS = 1 << 20  # of images, from which the statistics come where a run begins with a file
 
 STAGES = ("bits", "binary", "exact")
 
@@ -132,28 +134,56 @@ class Run:
         self.done = [0, 0, 0]
         self.best: tuple[float, dict[str, Any] | None] = (-1.0, None)
         self.seconds, self.core_seconds = 0.0, 0.0
+        self.start_sha256 = ""  # of the file it began with
         self._check_folder()
 
     def _check_folder(self) -> None:
         """A folder of another configuration is refused before hours are spent."""
         wanted = json.loads(json.dumps({**dataclasses.asdict(self.config), "data": {"name": self.data.name, "sha256": self.data.sha256}}))
         path = self.folder / "config.json"
-        found = {**json.loads(json.dumps(dataclasses.asdict(Config()))), **json.loads(path.read_text())} if path.exists() else wanted
+        found = {**json.loads(json.dumps(dataclasses.asdict(Config()))), **json.loads(path.read_text())} if path.exists() else dict(wanted)
+        began_sha256 = found.pop("start_sha256", "")
         if found != wanted:
             different = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
             raise TrainingError(f"{path} is of a run with other settings ({', '.join(different)}); choose another --run folder or remove it")
-        path.write_text(json.dumps(wanted, indent=1) + "\n")
         if not (self.folder / "last.pt").exists():
             if self.config.start:
                 self._start_from(Path(self.config.start))
         else:
+            self.start_sha256 = began_sha256
             state = torch.load(self.folder / "last.pt", map_location="cpu")
             self.model.load_state_dict(state["model"])
             self.done, self.best, self.seconds, self.core_seconds = state["done"], state["best"], state["seconds"], state["core_seconds"]
             print(f"going on after {self.done} epochs", file=sys.stderr)
+        path.write_text(json.dumps({**wanted, **({"start_sha256": self.start_sha256} if self.start_sha256 else {})}, indent=1) + "\n")
 
-    def _start_from(self, folder: Path) -> None:
-        """The weights of a finished run, of these or other data, where shapes agree; its time counts as this run's."""
+    def _start_from(self, path: Path) -> None:
+        """Weights of another network, whose time counts as this run's."""
+        anew = self._start_from_file(path) if path.suffix == ".xnor" else self._start_from_run(path)
+        print(f"starting from {path}" + (f"; anew: {', '.join(anew)}" if anew else ""), file=sys.stderr)
+
+    def _start_from_file(self, path: Path) -> list[str]:
+        """A file that this tool made, of the same network but for the classes. Returns what begins anew."""
+        if not path.is_file():
+            raise TrainingError(f"start: there is no file {path}")
+        content = path.read_bytes()
+        h, w, _ = self.model.shape
+        images = min(len(self.data.train), max(STATISTICS_PIXELS // (h * w), 1))
+        try:
+            net = Network.from_bytes(content)
+            anew = self.model.restore(net, next(iter(Batches(self.data.train, images, self.config.seed, self.config.augment)))[0])
+        except FormatError as error:
+            raise TrainingError(f"start: {path}: {error}") from error
+        self.start_sha256 = hashlib.sha256(content).hexdigest()
+        told = net.metadata.get("provenance", {})
+        if isinstance(told.get("seconds"), (int, float)) and isinstance(told.get("core_seconds"), (int, float)):
+            self.seconds, self.core_seconds = told["seconds"], told["core_seconds"]
+        else:
+            print(f"{path} does not tell how long its training took: that time is not counted", file=sys.stderr)
+        return anew
+
+    def _start_from_run(self, folder: Path) -> list[str]:
+        """A finished run, of these or other data, where shapes agree. Returns what begins anew."""
         state = finished_state(folder)
         own, found = self.model.state_dict(), state["best"][1]
         fits = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
@@ -161,8 +191,7 @@ class Run:
             raise TrainingError(f"start: {folder} is of another network: {len(fits)} of this one's {len(own)} tensors fit")
         self.model.load_state_dict(fits, strict=False)
         self.seconds, self.core_seconds = state["seconds"], state["core_seconds"]
-        anew = sorted(own.keys() - fits.keys())
-        print(f"starting from {folder}" + (f"; anew: {', '.join(anew)}" if anew else ""), file=sys.stderr)
+        return sorted(own.keys() - fits.keys())
 
     def to(self, device: str) -> None:
         """Train on a GPU, in whole float32; the checkpoint stays the same."""

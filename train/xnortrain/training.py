@@ -94,6 +94,7 @@ def _metadata(settings: Settings, arguments: argparse.Namespace, data: datasets.
         "provenance": {
             "tool": "xnor-train", "command": told_command(arguments.command_line),
             "dataset": {"name": data.name, "license": data.licence, "sha256": data.sha256}, "seed": run.config.seed, "recipe": dataclasses.asdict(run.config),
+            **({"start_sha256": run.start_sha256} if run.start_sha256 else {}),
             "seconds": round(run.seconds), "core_seconds": round(run.core_seconds), "created": datetime.date.today().isoformat(),
             "accuracy": {"integer": round(integer, 4), "float": round(run.float_accuracy(model), 4), "validation": round(accuracy(model, data.validation), 4),
                          "images": len(data.test), "split": data.split},
