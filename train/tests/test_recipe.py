@@ -154,9 +154,21 @@ def learnt(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a network that knows bars."""
     folder = tmp_path_factory.mktemp("learnt")
     run = run_in(folder, data)
-    told = {"seconds": 20, "core_seconds": 30, "recipe": dataclasses.asdict(CONFIG)}
+    told = {"seconds": 20, "core_seconds": 30, "recipe": dataclasses.asdict(CONFIG), "dataset": {"name": data.name, "sha256": data.sha256}}
     run.train().export({"name": "bars", "labels": data.labels, "provenance": told}).save(folder / "bars.xnor")
     return folder / "bars.xnor"
+
+
+def test_learns_from_a_file(data: Dataset, learnt: Path, tmp_path: Path) -> None:
+    teacher = Run.finished(learnt, data)
+    assert np.array_equal(recipe.predict(teacher, data.test.images), interpret.run(Network.load(learnt), data.test.images))
+    with pytest.raises(TrainingError, match="bars.xnor was trained on .* with another SHA-256"):
+        Run.finished(learnt, Dataset(**{**data.__dict__, "sha256": "11" * 32}))
+    (tmp_path / "text.xnor").write_text("no network")
+    with pytest.raises(TrainingError, match="teacher: .*text.xnor is not a file of this tool"):
+        Run.finished(tmp_path / "text.xnor", data)
+    with pytest.raises(TrainingError, match="teacher: there is no file"):
+        Run.finished(tmp_path / "none.xnor", data)
 
 
 def test_begins_with_a_file(data: Dataset, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,51 @@ def finished_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+def read_file(path: Path, what: str) -> bytes:
+    if not path.is_file():
+        raise TrainingError(f"{what}: there is no file {path}")
+    return path.read_bytes()
+
+
+def restore(model: Exporting, path: Path, content: bytes, data: Dataset, what: str) -> list[str]:
+    """Weights from a file that this tool made, statistics from training images. Returns what begins anew. Raises TrainingError naming what does not fit."""
+    h, w, _ = model.shape
+    images = min(len(data.train), max(STATISTICS_PIXELS // (h * w), 1))
+    try:
+        return model.restore(Network.from_bytes(content), next(iter(Batches(data.train, images, 0, data.augment)))[0])
+    except FormatError as error:
+        raise TrainingError(f"{what}: {path}: {error}") from error
+
+
+def _check_data(path: Path, told: Any, data: Dataset) -> None:
+    if not isinstance(told, dict) or told.get("sha256") != data.sha256:
+        name = told.get("name") if isinstance(told, dict) else None
+        raise TrainingError(f"{path} was trained on {name or 'data that it does not name'} with another SHA-256, not on this {data.name}")
+
+
+def _finished_run(folder: Path, data: Dataset) -> Exporting:
+    state = finished_state(folder)
+    told = json.loads((folder / "config.json").read_text())
+    _check_data(folder, told["data"], data)
+    model = build(told["network"], data.test.images.shape[1:], len(data.labels), **told["options"])
+    model.load_state_dict(state["best"][1])
+    return model
+
+
+def _finished_file(path: Path, data: Dataset) -> Exporting:
+    content = read_file(path, "teacher")
+    try:
+        provenance = Network.from_bytes(content).metadata.get("provenance", {})
+        recipe = provenance["recipe"]
+        network, options = recipe["network"], recipe["options"]
+    except (FormatError, KeyError, TypeError) as error:
+        raise TrainingError(f"teacher: {path} is not a file of this tool: {error}") from error
+    _check_data(path, provenance.get("dataset"), data)
+    model = build(network, data.test.images.shape[1:], len(data.labels), **options)
+    restore(model, path, content, data, "teacher")
+    return model
+
+
 class Run:
     """One training run in its folder."""
 
@@ -164,18 +209,10 @@ class Run:
 
     def _start_from_file(self, path: Path) -> list[str]:
         """A file that this tool made, of the same network but for the classes. Returns what begins anew."""
-        if not path.is_file():
-            raise TrainingError(f"start: there is no file {path}")
-        content = path.read_bytes()
-        h, w, _ = self.model.shape
-        images = min(len(self.data.train), max(STATISTICS_PIXELS // (h * w), 1))
-        try:
-            net = Network.from_bytes(content)
-            anew = self.model.restore(net, next(iter(Batches(self.data.train, images, self.config.seed, self.config.augment)))[0])
-        except FormatError as error:
-            raise TrainingError(f"start: {path}: {error}") from error
+        content = read_file(path, "start")
+        anew = restore(self.model, path, content, self.data, "start")
         self.start_sha256 = hashlib.sha256(content).hexdigest()
-        told = net.metadata.get("provenance", {})
+        told = Network.from_bytes(content).metadata.get("provenance", {})
         if isinstance(told.get("seconds"), (int, float)) and isinstance(told.get("core_seconds"), (int, float)):
             self.seconds, self.core_seconds = told["seconds"], told["core_seconds"]
         else:
@@ -201,14 +238,10 @@ class Run:
             self.teacher.to(device)
 
     @staticmethod
-    def finished(folder: Path, data: Dataset) -> Exporting:
-        """The network that a finished run left. Raises TrainingError where there is none or it is of other data."""
-        state = finished_state(folder)
-        told = json.loads((folder / "config.json").read_text())
-        if told["data"]["sha256"] != data.sha256:
-            raise TrainingError(f"{folder} was trained on {told['data']['name']} with another SHA-256, not on this {data.name}")
-        model = build(told["network"], data.test.images.shape[1:], len(data.labels), **told["options"])
-        model.load_state_dict(state["best"][1])
+    def finished(path: Path, data: Dataset) -> Exporting:
+        """The network that a finished run left in its folder, or that a file of this tool holds, in exact mode. Raises TrainingError where there is none, it
+        is of other data, or it is no network of this tool."""
+        model = _finished_file(path, data) if path.suffix == ".xnor" else _finished_run(path, data)
         set_binary_weights(model, True)
         set_exact(model, True)
         return model.eval()

@@ -75,10 +75,10 @@ def _data(settings: Settings, folder: Path | None, seed: int) -> datasets.Datase
 
 
 def _teacher(config: Config, data: datasets.Dataset) -> Exporting | None:
-    """The network of a finished run folder, to learn from."""
+    """The network to learn from."""
     if not config.teacher:
         if config.distill:
-            raise ConfigError("[training] distill: there is no teacher; name the folder of its run")
+            raise ConfigError("[training] distill: there is no teacher; name the folder of its run, or its .xnor file")
         return None
     return Run.finished(Path(config.teacher), data)
 
