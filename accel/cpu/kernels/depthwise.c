@@ -38,6 +38,41 @@ static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
     }
 }
 
+#elif defined(__AVX2__)
+
+/** A byte counts each of 64 channels, 32 a vector: the bytes of a word go to the channels that they hold, which look at their bit. The sums come
+ *  out in the level's order, which is that of unpacking (kernels/pairs256.h). */
+static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
+{
+    const uint64_t *weights = tile->weights;
+    const __m256i bit = _mm256_set1_epi64x((long long)UINT64_C(0x8040201008040201)), zero = _mm256_setzero_si256();
+    const __m256i low = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i high =
+        _mm256_setr_epi64x(0x0404040404040404, 0x0505050505050505, 0x0606060606060606, 0x0707070707070707);
+    int32_t *acc = acc_of(tile, p);
+    __m256i counts[2] = {zero, zero};
+
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const uint8_t *x = (const uint8_t *)tile->pixels[p] + row * tile->row_bytes;
+        for (uint32_t k = 0; k < tile->run; k++, x += tile->tap_bytes) {
+            uint64_t word;
+            memcpy(&word, x, sizeof(word));
+            const __m256i all = _mm256_set1_epi64x((long long)(word ^ *weights++));
+            const __m256i a = _mm256_and_si256(_mm256_shuffle_epi8(all, low), bit);
+            const __m256i b = _mm256_and_si256(_mm256_shuffle_epi8(all, high), bit);
+            counts[0] = _mm256_sub_epi8(counts[0], _mm256_cmpeq_epi8(a, bit));
+            counts[1] = _mm256_sub_epi8(counts[1], _mm256_cmpeq_epi8(b, bit));
+        }
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        const __m128i bytes =
+            i % 2 ? _mm256_extracti128_si256(counts[i / 2], 1) : _mm256_castsi256_si128(counts[i / 2]);
+        const __m256i half = _mm256_cvtepu8_epi16(bytes);
+        _mm256_storeu_si256((__m256i *)(void *)(acc + 16 * i), _mm256_unpacklo_epi16(half, zero));
+        _mm256_storeu_si256((__m256i *)(void *)(acc + 16 * i + 8), _mm256_unpackhi_epi16(half, zero));
+    }
+}
+
 #else
 
 /** Each byte of the result: bit j of the byte `bits`, as 0 or 1, in byte j. */
