@@ -473,6 +473,66 @@ _Static_assert(XN_CPU_CEILING_WORDS <= LANES_FLUSH, "the ceiling folds once a ro
 
 /* ---- int16 x int16 ---------------------------------------------------------------------------------------------------- */
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+#define I16_BLOCK (2 * OCTET)
+#define I16_TILE  XN_CPU_TILE_MAX
+#define I16_GROUP 4u /* pixels whose sums stay in registers */
+
+/** A block of pixels first..first+n-1: two vectors of channels share what is broadcast of a pixel. */
+XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, const uint8_t *weights, uint32_t lane,
+                         const uint32_t n)
+{
+    __m256i sum[I16_GROUP][2];
+
+    for (uint32_t p = 0; p < n; p++)
+        sum[p][0] = sum[p][1] = _mm256_setzero_si256();
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const size_t start = row * tile->row_bytes;
+        for (size_t at = start; at < start + 4 * (size_t)tile->run; at += 4, weights += 4 * I16_BLOCK) {
+            const __m256i w0 = _mm256_load_si256((const __m256i *)(const void *)weights);
+            const __m256i w1 = _mm256_load_si256((const __m256i *)(const void *)(weights + 32));
+            for (uint32_t p = 0; p < n; p++) {
+                const __m256i x = broadcast((const uint8_t *)tile->pixels[first + p] + at);
+                sum[p][0] = _mm256_add_epi32(sum[p][0], _mm256_madd_epi16(x, w0));
+                sum[p][1] = _mm256_add_epi32(sum[p][1], _mm256_madd_epi16(x, w1));
+            }
+        }
+    }
+    for (uint32_t p = 0; p < n; p++)
+        for (uint32_t h = 0; h < 2; h++)
+            _mm256_storeu_si256((__m256i *)(void *)(acc_of(tile, first + p) + lane + h * OCTET), sum[p][h]);
+}
+
+#define I16_CASE(k)                                                                                                    \
+    case k:                                                                                                            \
+        i16_group(tile, p, weights, b *I16_BLOCK, k);                                                                  \
+        break;
+
+static void i16(const struct xn_cpu_tile *tile)
+{
+    const size_t block_bytes = (size_t)tile->rows * tile->run * 4 * I16_BLOCK;
+    const uint8_t *weights = tile->weights;
+
+    for (uint32_t b = 0; b < tile->blocks; b++, weights += block_bytes) {
+        uint32_t p = 0, n;
+        for (uint32_t groups = (tile->n + I16_GROUP - 1) / I16_GROUP; groups > 0; groups--, p += n) {
+            n = (tile->n - p) / groups;
+            switch (n) {
+                I16_CASE(1)
+                I16_CASE(2)
+                I16_CASE(3)
+                I16_CASE(4)
+            }
+        }
+    }
+}
+
+#else
+
+#define I16_BLOCK OCTET
+#define I16_TILE  OCTET_TILE
+
 XN_INLINE void i16_tile(const struct xn_cpu_tile *tile, const uint32_t n)
 {
     const int16_t *weights = tile->weights;
@@ -497,10 +557,12 @@ static void i16(const struct xn_cpu_tile *tile)
     TILE_SWITCH(i16_tile, OCTET_TILE)
 }
 
+#endif
+
 static void i16_pack(void *unit, uint32_t lane, uint64_t raw)
 {
     ((uint32_t *)unit)[lane] = (uint32_t)raw;
 }
 
 const struct xn_cpu_conv_kernel XN_LEVEL(i16) = {
-    .run = i16, .tile = OCTET_TILE, .block = OCTET, .unit_bytes = 4 * OCTET, .pack = i16_pack};
+    .run = i16, .tile = I16_TILE, .block = I16_BLOCK, .unit_bytes = 4 * I16_BLOCK, .pack = i16_pack};
