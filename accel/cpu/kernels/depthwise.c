@@ -260,7 +260,13 @@ const struct xn_cpu_conv_kernel XN_LEVEL(depthwise_i16) = {.run = depthwise_i16,
 
 #define WORDS  XN_CPU_SLICE_WORDS
 #define PLANES XN_CPU_SLICE_PLANES
-typedef uint64_t slice __attribute__((vector_size(8 * WORDS)));
+/* Words of a vector: not more than the machine has, or the compiler keeps them in memory. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define LANES 4u
+#else
+#define LANES WORDS
+#endif
+typedef uint64_t slice __attribute__((vector_size(8 * LANES)));
 
 /** a + b + c, bit by bit. */
 XN_INLINE void full_add(const slice *a, const slice *b, const slice *c, slice *sum, slice *carry)
@@ -276,15 +282,52 @@ XN_INLINE void full_add(const slice *a, const slice *b, const slice *c, slice *s
 #endif
 }
 
-/** Eight words of tap `tap` xor weights. */
+/** Words of tap `tap` xor weights. */
 XN_INLINE void load_tap(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, uint32_t tap,
                         const uint32_t run, slice *x)
 {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    /* One load each: copies in halves would be waited for. */
+    *x = (slice)_mm256_loadu_si256(
+        (const __m256i *)(const void *)(in + tap / run * s->row_words + tap % run * s->words));
+    *x ^= (slice)_mm256_loadu_si256((const __m256i *)(const void *)(weights + tap * WORDS));
+#else
     slice w;
     memcpy(x, in + tap / run * s->row_words + tap % run * s->words, sizeof(*x));
     memcpy(&w, weights + tap * WORDS, sizeof(w));
     *x ^= LANES_ENCODED ? *x << 32 ^ w : w;
+#endif
 }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+/** Three taps of a row. */
+XN_INLINE void count_row(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, uint32_t row,
+                         slice *sum, slice *carry)
+{
+    slice a, b, c;
+    load_tap(s, in, weights, 3 * row, 3, &a);
+    load_tap(s, in, weights, 3 * row + 1, 3, &b);
+    load_tap(s, in, weights, 3 * row + 2, 3, &c);
+    full_add(&a, &b, &c, sum, carry);
+}
+
+/** Nine taps: four planes, by three rows of three; without arrays, which the compiler keeps in memory. */
+XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
+{
+    slice sum0, sum1, sum2, carry0, carry1, carry2, twos, from_ones, fours;
+
+    count_row(s, in, weights, 0, &sum0, &carry0);
+    count_row(s, in, weights, 1, &sum1, &carry1);
+    count_row(s, in, weights, 2, &sum2, &carry2);
+    full_add(&sum0, &sum1, &sum2, &plane[0], &from_ones);
+    full_add(&carry0, &carry1, &carry2, &twos, &fours);
+    plane[1] = twos ^ from_ones;
+    plane[2] = fours ^ (twos & from_ones);
+    plane[3] = fours & twos & from_ones;
+}
+
+#else
 
 /** Nine taps: four planes, by three rows of three. */
 XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
@@ -302,6 +345,8 @@ XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, cons
     plane[2] = fours ^ (twos & from_ones);
     plane[3] = fours & twos & from_ones;
 }
+
+#endif
 
 /** Any window, tap by tap. */
 XN_INLINE void count_any(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
@@ -330,24 +375,32 @@ XN_INLINE void compare(const slice *plane, const uint64_t *limits, const uint32_
     *bits = at_most;
 }
 
+/** Words i..i+LANES-1, as far as there are any. `block` and `lane` say where they are in the pattern of weights and limits. */
+XN_INLINE void run_slice(const struct xn_cpu_slices *s, uint32_t i, uint32_t block, uint32_t lane, const bool is_3x3)
+{
+    const uint64_t *weights = s->weights + (size_t)block * s->rows * s->run * WORDS + lane;
+    slice plane[PLANES] = {0}, bits;
+
+    if (is_3x3)
+        count_3x3(s, s->in + i, weights, plane);
+    else
+        count_any(s, s->in + i, weights, plane);
+    compare(plane, s->limits + (size_t)block * (PLANES + 1) * WORDS + lane, is_3x3 ? 4 : PLANES, &bits);
+    if (LANES_ENCODED)
+        bits ^= bits << 32;
+    if (i + LANES <= s->n)
+        memcpy(s->out + i, &bits, sizeof(bits));
+    else
+        memcpy(s->out + i, &bits, (s->n - i) * sizeof(uint64_t));
+}
+
 XN_INLINE void run_slices(const struct xn_cpu_slices *s, const bool is_3x3)
 {
-    const size_t pattern = (size_t)s->rows * s->run * WORDS;
     uint32_t block = 0; /* which words of a pixel: the pattern of weights and limits returns every s->words blocks */
 
     for (uint32_t i = 0; i < s->n; i += WORDS) {
-        slice plane[PLANES] = {0}, bits;
-        if (is_3x3)
-            count_3x3(s, s->in + i, s->weights + block * pattern, plane);
-        else
-            count_any(s, s->in + i, s->weights + block * pattern, plane);
-        compare(plane, s->limits + (size_t)block * (PLANES + 1) * WORDS, is_3x3 ? 4 : PLANES, &bits);
-        if (LANES_ENCODED)
-            bits ^= bits << 32;
-        if (i + WORDS <= s->n)
-            memcpy(s->out + i, &bits, sizeof(bits));
-        else
-            memcpy(s->out + i, &bits, (s->n - i) * sizeof(uint64_t));
+        for (uint32_t lane = 0; lane < WORDS && i + lane < s->n; lane += LANES)
+            run_slice(s, i + lane, block, lane, is_3x3);
         if (++block == s->words)
             block = 0;
     }
