@@ -183,11 +183,28 @@ XN_INLINE void i16_store(int32_t *acc, i16s low, i16s high)
 }
 #endif
 
+/** Where tap `tap` is. */
+XN_INLINE size_t place_of_tap(const struct xn_cpu_tile *tile, uint32_t tap)
+{
+    return tap / tile->run * tile->row_bytes + tap % tile->run * tile->tap_bytes;
+}
+
+/** The same from a table: divisions take longer than what 256-bit vectors do with a tap. */
+#if defined(__AVX512BW__)
+#define I16_PLACES        0u
+#define I16_PLACE_OF(tap) place_of_tap(tile, tap)
+#else
+#define I16_PLACES        64u
+#define I16_PLACE_OF(tap) places[tap]
+#endif
+
 /** Channels c.. of pixels first..first+n-1. */
-XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_t c, const uint32_t n)
+XN_INLINE void i16_group(const struct xn_cpu_tile *tile, const size_t *places, uint32_t first, uint32_t c,
+                         const uint32_t n)
 {
     const uint32_t taps = tile->rows * tile->run;
     const int16_t *weights = (const int16_t *)tile->weights + c;
+    (void)places; /* not of every level */
     const i16s none = i16_load(weights) ^ i16_load(weights);
     i16s low[I16_GROUP], high[I16_GROUP];
 
@@ -195,8 +212,7 @@ XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_
         low[p] = high[p] = none;
     for (uint32_t tap = 0; tap < taps; tap += 2) {
         const uint32_t next = XN_MIN(tap + 1, taps - 1); /* the last one may be alone */
-        const size_t at = tap / tile->run * tile->row_bytes + tap % tile->run * tile->tap_bytes;
-        const size_t at_next = next / tile->run * tile->row_bytes + next % tile->run * tile->tap_bytes;
+        const size_t at = I16_PLACE_OF(tap), at_next = I16_PLACE_OF(next);
         const i16s w = i16_load(weights + tap * XN_CPU_CHUNK);
         const i16s w_next = next > tap ? i16_load(weights + next * XN_CPU_CHUNK) : none;
         const i16s w_low = i16_low(w, w_next), w_high = i16_high(w, w_next);
@@ -214,11 +230,15 @@ XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_
 
 #define I16_CASE(k)                                                                                                    \
     case k:                                                                                                            \
-        i16_group(tile, p, c, XN_MIN(k, I16_GROUP));                                                                   \
+        i16_group(tile, places, p, c, XN_MIN(k, I16_GROUP));                                                           \
         break;
 
 static void depthwise_i16(const struct xn_cpu_tile *tile)
 {
+    size_t places[I16_PLACES + 1];
+
+    for (uint32_t tap = 0; I16_PLACES && tap < tile->rows * tile->run; tap++)
+        places[tap] = place_of_tap(tile, tap);
     for (uint32_t c = 0; c < XN_CPU_CHUNK; c += I16_LANES)
         for (uint32_t p = 0; p < tile->n; p += I16_GROUP)
             switch (XN_MIN(tile->n - p, I16_GROUP)) {

@@ -8,6 +8,8 @@
 #define TILE  XN_CPU_TILE_MAX
 #define PARTS (XN_CPU_CHUNK / 16u)
 
+/* Functions are made for 2 parts and for 4, of which a chunk of up to 32 channels needs 2. */
+
 /** A chunk of the tile. */
 struct lanes16 {
     __m256i x[TILE][PARTS]; /* once x is int16 */
@@ -60,12 +62,12 @@ XN_INLINE size_t class_at(const struct xn_cpu_chain *chain, const struct xn_cpu_
     return rows->class_row[p] * chain->row_pitch + rows->c0;
 }
 
-/** Channels of a row from a map, of `bytes` each: itself, or where it ends within the chunk a copy in `room`, zeros behind it. */
-XN_INLINE const uint8_t *whole_row(const uint8_t *row, uint32_t c, size_t bytes, uint8_t *room)
+/** Channels of a row from a map, of `bytes` each: itself, or where it ends within `parts` a copy in `room`, zeros behind it. */
+XN_INLINE const uint8_t *whole_row(const uint8_t *row, uint32_t c, size_t bytes, uint8_t *room, const uint32_t parts)
 {
-    if (c == XN_CPU_CHUNK)
+    if (c == 16 * parts)
         return row;
-    memset(room, 0, XN_CPU_CHUNK * bytes);
+    memset(room, 0, 16 * parts * bytes);
     memcpy(room, row, c * bytes);
     return room;
 }
@@ -93,10 +95,10 @@ XN_INLINE void numbers(const uint8_t *row, enum xn_dtype dtype, uint32_t i, __m2
 }
 
 /** Pixel `p` of a map of numbers. */
-XN_INLINE const uint8_t *numbers_row(const struct xn_cpu_rows *rows, uint32_t p, uint8_t *room)
+XN_INLINE const uint8_t *numbers_row(const struct xn_cpu_rows *rows, uint32_t p, uint8_t *room, const uint32_t parts)
 {
     const size_t bytes = rows->dtype == XN_DTYPE_I32 ? 4 : rows->dtype == XN_DTYPE_I16 ? 2 : 1;
-    return whole_row(row_of(rows, p), rows->c, bytes, room);
+    return whole_row(row_of(rows, p), rows->c, bytes, room, parts);
 }
 
 /* ---- BITS ------------------------------------------------------------------------------------------------------------- */
@@ -111,60 +113,62 @@ XN_INLINE uint32_t above(const struct xn_cpu_rows *rows, const int16_t *limit, u
 }
 
 XN_INLINE uint64_t bits_of_counts(const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
-                                  const struct xn_cpu_rows *rows, uint32_t p)
+                                  const struct xn_cpu_rows *rows, uint32_t p, const uint32_t parts)
 {
     const int16_t *limit = stage->limit + class_at(chain, rows, p);
-    return ~(above(rows, limit, p, 0) | (uint64_t)above(rows, limit, p, 2) << 32);
+    return ~(above(rows, limit, p, 0) | (parts > 2 ? (uint64_t)above(rows, limit, p, 2) << 32 : 0));
 }
 
-static uint64_t bits_of_int32(const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, uint32_t p)
+XN_INLINE uint64_t bits_of_int32(const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, uint32_t p,
+                                 const uint32_t parts)
 {
     XN_ALIGNED(32) uint8_t room[XN_CPU_CHUNK * sizeof(int32_t)];
-    const uint8_t *row = numbers_row(rows, p, room);
+    const uint8_t *row = numbers_row(rows, p, room, parts);
     __m256i below[PARTS];
 
-    for (uint32_t i = 0; i < PARTS; i++) {
+    for (uint32_t i = 0; i < parts; i++) {
         __m256i x[2];
         numbers(row, rows->dtype, i, x);
         below[i] = pack(_mm256_cmpgt_epi32(half_of(stage->m, rows->c0, i, 0), x[0]),
                         _mm256_cmpgt_epi32(half_of(stage->m, rows->c0, i, 1), x[1]));
     }
-    return ~(signs(below[0], below[1]) | (uint64_t)signs(below[2], below[3]) << 32);
+    return ~(signs(below[0], below[1]) | (parts > 2 ? (uint64_t)signs(below[2], below[3]) << 32 : 0));
 }
 
-XN_INLINE uint64_t bits_of_int16(const struct lanes16 *v, const struct xn_cpu_stage *stage, uint32_t c0, uint32_t p)
+XN_INLINE uint64_t bits_of_int16(const struct lanes16 *v, const struct xn_cpu_stage *stage, uint32_t c0, uint32_t p,
+                                 const uint32_t parts)
 {
     __m256i m[PARTS];
-    for (uint32_t i = 0; i < PARTS; i++)
+    for (uint32_t i = 0; i < parts; i++)
         m[i] = _mm256_cmpgt_epi16(v->x[p][i], part_of(stage->limit, c0, i));
-    return signs(m[0], m[1]) | (uint64_t)signs(m[2], m[3]) << 32 | stage->always[c0 / XN_CPU_CHUNK];
+    return signs(m[0], m[1]) | (parts > 2 ? (uint64_t)signs(m[2], m[3]) << 32 : 0) | stage->always[c0 / XN_CPU_CHUNK];
 }
 
-static void bits(const struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
-                 const struct xn_cpu_rows *rows, uint8_t *arena)
+XN_INLINE void bits(const struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
+                    const struct xn_cpu_rows *rows, uint8_t *arena, const uint32_t parts)
 {
     const uint64_t mask = xn_bits_mask(rows->c);
     uint64_t plain[TILE];
 
     if (!v->is_sum)
         for (uint32_t p = 0; p < rows->n; p++)
-            plain[p] = mask & bits_of_int16(v, stage, rows->c0, p);
+            plain[p] = mask & bits_of_int16(v, stage, rows->c0, p, parts);
     else if (rows->kind != XN_CPU_ROWS_NUMBERS)
         for (uint32_t p = 0; p < rows->n; p++)
-            plain[p] = mask & bits_of_counts(chain, stage, rows, p);
+            plain[p] = mask & bits_of_counts(chain, stage, rows, p, parts);
     else
         for (uint32_t p = 0; p < rows->n; p++)
-            plain[p] = mask & bits_of_int32(stage, rows, p);
+            plain[p] = mask & bits_of_int32(stage, rows, p, parts);
     write_words(&stage->bits, arena, rows, rows->c0 / XN_CPU_CHUNK, plain);
 }
 
 /* ---- SCALE ------------------------------------------------------------------------------------------------------------ */
 
-static void scale_counts(struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
-                         const struct xn_cpu_rows *rows)
+XN_INLINE void scale_counts(struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
+                            const struct xn_cpu_rows *rows, const uint32_t parts)
 {
     const __m128i shift = _mm_cvtsi32_si128((int)(stage->shift - (rows->kind == XN_CPU_ROWS_PAIRS ? 2 : 1)));
-    for (uint32_t i = 0; i < PARTS; i++) {
+    for (uint32_t i = 0; i < parts; i++) {
         const __m256i f0 = half_of(stage->factor, rows->c0, i, 0), f1 = half_of(stage->factor, rows->c0, i, 1);
         for (uint32_t p = 0; p < rows->n; p++) {
             const size_t class = class_at(chain, rows, p);
@@ -210,7 +214,8 @@ XN_INLINE __m256i scaled_int32(const struct factors *f, __m256i x, __m128i shift
     return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
 }
 
-static void scale_numbers(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows)
+XN_INLINE void scale_numbers(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows,
+                             const uint32_t parts)
 {
     const bool wide = stage->op == XN_CPU_STAGE_SCALE_64;
     const __m128i shift = _mm_cvtsi32_si128((int)stage->shift);
@@ -218,8 +223,8 @@ static void scale_numbers(struct lanes16 *v, const struct xn_cpu_stage *stage, c
     const uint8_t *row[TILE];
 
     for (uint32_t p = 0; p < rows->n; p++)
-        row[p] = numbers_row(rows, p, room[p]);
-    for (uint32_t i = 0; i < PARTS; i++) {
+        row[p] = numbers_row(rows, p, room[p], parts);
+    for (uint32_t i = 0; i < parts; i++) {
         const struct factors low = factors_of(stage, rows->c0, i, 0), high = factors_of(stage, rows->c0, i, 1);
         for (uint32_t p = 0; p < rows->n; p++) {
             __m256i x[2];
@@ -230,10 +235,11 @@ static void scale_numbers(struct lanes16 *v, const struct xn_cpu_stage *stage, c
 }
 
 /** x is int16: products of 32 bits, in the order that unpacking leaves and packing undoes. */
-static void scale_int16(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows)
+XN_INLINE void scale_int16(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows,
+                           const uint32_t parts)
 {
     const __m128i shift = _mm_cvtsi32_si128((int)stage->shift);
-    for (uint32_t i = 0; i < PARTS; i++) {
+    for (uint32_t i = 0; i < parts; i++) {
         const __m256i m = part_of(stage->m16, rows->c0, i);
         const __m256i b0 = half_of(stage->origin, rows->c0, i, 0), b1 = half_of(stage->origin, rows->c0, i, 1);
         for (uint32_t p = 0; p < rows->n; p++) {
@@ -245,37 +251,37 @@ static void scale_int16(struct lanes16 *v, const struct xn_cpu_stage *stage, con
     }
 }
 
-static void scale(struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
-                  const struct xn_cpu_rows *rows)
+XN_INLINE void scale(struct lanes16 *v, const struct xn_cpu_chain *chain, const struct xn_cpu_stage *stage,
+                     const struct xn_cpu_rows *rows, const uint32_t parts)
 {
     if (!v->is_sum)
-        scale_int16(v, stage, rows);
+        scale_int16(v, stage, rows, parts);
     else if (rows->kind == XN_CPU_ROWS_NUMBERS)
-        scale_numbers(v, stage, rows);
+        scale_numbers(v, stage, rows, parts);
     else
-        scale_counts(v, chain, stage, rows);
+        scale_counts(v, chain, stage, rows, parts);
     v->is_sum = false;
 }
 
-static void clamp(struct lanes16 *v, const struct xn_cpu_stage *stage, uint32_t n)
+XN_INLINE void clamp(struct lanes16 *v, const struct xn_cpu_stage *stage, uint32_t n, const uint32_t parts)
 {
     const __m256i min = _mm256_set1_epi16((short)stage->min), max = _mm256_set1_epi16((short)stage->max);
     for (uint32_t p = 0; p < n; p++)
-        for (uint32_t i = 0; i < PARTS; i++)
+        for (uint32_t i = 0; i < parts; i++)
             v->x[p][i] = _mm256_max_epi16(_mm256_min_epi16(v->x[p][i], max), min);
 }
 
 /* ---- ADD, RPRELU, STORE ----------------------------------------------------------------------------------------------- */
 
-static void add(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, uint32_t c,
-                const uint8_t *arena)
+XN_INLINE void add(struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, uint32_t c,
+                   const uint8_t *arena, const uint32_t parts)
 {
     XN_ALIGNED(32) uint8_t room[XN_CPU_CHUNK * sizeof(int16_t)];
     const uint8_t *r = arena + stage->residual_offset + ((size_t)rows->first * c + rows->c0) * sizeof(int16_t);
 
     for (uint32_t p = 0; p < rows->n; p++, r += c * sizeof(int16_t)) {
-        const uint8_t *row = whole_row(r, rows->c, sizeof(int16_t), room);
-        for (uint32_t i = 0; i < PARTS; i++)
+        const uint8_t *row = whole_row(r, rows->c, sizeof(int16_t), room, parts);
+        for (uint32_t i = 0; i < parts; i++)
             v->x[p][i] = _mm256_adds_epi16(v->x[p][i], load(row + 32 * i));
     }
 }
@@ -298,11 +304,12 @@ XN_INLINE __m256i spread(uint64_t word, uint32_t i)
     return _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16((short)(word >> 16 * i)), bit), bit);
 }
 
-static void rprelu(struct lanes16 *v, const struct xn_cpu_stage *stage, uint32_t c0, uint32_t n)
+XN_INLINE void rprelu(struct lanes16 *v, const struct xn_cpu_stage *stage, uint32_t c0, uint32_t n,
+                      const uint32_t parts)
 {
     const __m256i sign = _mm256_set1_epi16(INT16_MIN), rest = _mm256_set1_epi16(INT16_MAX);
     const __m256i ones = _mm256_set1_epi16(-1);
-    for (uint32_t i = 0; i < PARTS; i++) {
+    for (uint32_t i = 0; i < parts; i++) {
         const __m256i knee = part_of(stage->knee, c0, i), half = part_of(stage->half, c0, i);
         const __m256i sum = part_of(stage->sum, c0, i), b = part_of(stage->b16, c0, i);
         const __m256i power = power_of(part_of(stage->slope, c0, i));
@@ -327,68 +334,77 @@ XN_INLINE __m256i bytes_of(__m256i low, __m256i high)
                                     0xd8);
 }
 
-static void store(const struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows, uint32_t c,
-                  uint8_t *arena)
+XN_INLINE void store(const struct lanes16 *v, const struct xn_cpu_stage *stage, const struct xn_cpu_rows *rows,
+                     uint32_t c, uint8_t *arena, const uint32_t parts)
 {
     const size_t element = stage->dtype == XN_DTYPE_I16 ? 2 : 1;
     uint8_t *to = arena + stage->out_offset + ((size_t)rows->first * c + rows->c0) * element;
     XN_ALIGNED(32) uint8_t room[XN_CPU_CHUNK * sizeof(int16_t)];
 
     for (uint32_t p = 0; p < rows->n; p++, to += c * element) {
-        uint8_t *row = rows->c == XN_CPU_CHUNK ? to : room;
+        uint8_t *row = rows->c == 16 * parts ? to : room;
         if (element == 2)
-            for (uint32_t i = 0; i < PARTS; i++)
+            for (uint32_t i = 0; i < parts; i++)
                 _mm256_storeu_si256((__m256i *)(void *)(row + 32 * i), v->x[p][i]);
         else
-            for (uint32_t i = 0; i < PARTS; i += 2)
+            for (uint32_t i = 0; i < parts; i += 2)
                 _mm256_storeu_si256((__m256i *)(void *)(row + 16 * i), bytes_of(v->x[p][i], v->x[p][i + 1]));
         if (row == room)
             memcpy(to, room, rows->c * element);
     }
 }
 
-static void load_int16(struct lanes16 *v, const struct xn_cpu_rows *rows)
+XN_INLINE void load_int16(struct lanes16 *v, const struct xn_cpu_rows *rows, const uint32_t parts)
 {
     XN_ALIGNED(32) uint8_t room[XN_CPU_CHUNK * sizeof(int16_t)];
     for (uint32_t p = 0; p < rows->n; p++) {
-        const uint8_t *row = whole_row(row_of(rows, p), rows->c, sizeof(int16_t), room);
-        for (uint32_t i = 0; i < PARTS; i++)
+        const uint8_t *row = whole_row(row_of(rows, p), rows->c, sizeof(int16_t), room, parts);
+        for (uint32_t i = 0; i < parts; i++)
             v->x[p][i] = load(row + 32 * i);
     }
 }
 
-void XN_LEVEL(narrow)(const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows, uint8_t *arena)
+XN_INLINE void run(const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows, uint8_t *arena,
+                   const uint32_t parts)
 {
     struct lanes16 v;
 
     v.is_sum = chain->narrow_sum;
     if (!v.is_sum)
-        load_int16(&v, rows);
+        load_int16(&v, rows, parts);
     for (uint32_t s = 0; s < chain->n_stages; s++) {
         const struct xn_cpu_stage *stage = &chain->stages[s];
         switch (stage->op) {
         case XN_CPU_STAGE_BITS:
-            bits(&v, chain, stage, rows, arena);
+            bits(&v, chain, stage, rows, arena, parts);
             break;
         case XN_CPU_STAGE_SCALE:
         case XN_CPU_STAGE_SCALE_64:
-            scale(&v, chain, stage, rows);
+            scale(&v, chain, stage, rows, parts);
             if (stage->residual)
-                add(&v, stage, rows, chain->c, arena);
+                add(&v, stage, rows, chain->c, arena, parts);
             if (stage->min != INT16_MIN || stage->max != INT16_MAX)
-                clamp(&v, stage, rows->n);
+                clamp(&v, stage, rows->n, parts);
             break;
         case XN_CPU_STAGE_ADD:
-            add(&v, stage, rows, chain->c, arena);
+            add(&v, stage, rows, chain->c, arena, parts);
             break;
         case XN_CPU_STAGE_RPRELU:
-            rprelu(&v, stage, rows->c0, rows->n);
+            rprelu(&v, stage, rows->c0, rows->n, parts);
             break;
         case XN_CPU_STAGE_STORE:
-            store(&v, stage, rows, chain->c, arena);
+            store(&v, stage, rows, chain->c, arena, parts);
             break;
         }
     }
+}
+
+void XN_LEVEL(narrow)(const struct xn_cpu_chain *chain, const struct xn_cpu_rows *rows, uint8_t *arena)
+{
+    if (rows->c > XN_CPU_CHUNK / 2)
+        run(chain, rows, arena, PARTS);
+    else
+        run(chain, rows, arena, PARTS / 2);
 }
 
 #endif
