@@ -8,7 +8,8 @@
  *
  * Several threads share a batch in one of two ways. By images: each thread runs whole images, in an arena of its own; the most work a
  * second. By rows: image after image, the pixels of each step are shared out, and a step begins when the one before it is done; the
- * soonest answer to a few images. Both are timed when a model is loaded, and learnt from every batch; a batch goes the way that is
+ * soonest answer to a few images. A step that takes no longer than handing it over is one thread's alone, a long one has more parts than
+ * there are threads. Both are timed when a model is loaded, and learnt from every batch; a batch goes the way that is
  * expected to end first.
  *
  * Each model has an arena for each thread, taken at load; submit and wait allocate nothing. load and unload touch only their own
@@ -38,6 +39,7 @@ struct xn_accel_model {
     uint32_t max_batch;
     uint32_t n_arenas;
     uint8_t **arenas; /* [n_arenas], one a thread */
+    uint32_t *parts;  /* [plan->n_steps], of each step by rows */
     /* Expected times of one image; smoothed guesses, so relaxed. */
     _Atomic uint64_t image_ns;            /* on one thread */
     _Atomic uint64_t rows_ns;             /* by rows, on all threads */
@@ -55,9 +57,8 @@ struct cpu {
     enum state state;
     bool hung; /* accel.cpu.hang struck the job in flight */
     struct xn_accel_job *job;
-    uint64_t batches;        /* begun */
-    bool by_rows;            /* how the job is shared */
-    struct xn_cpu_gate gate; /* by rows */
+    uint64_t batches; /* begun */
+    bool by_rows;     /* how the job is shared */
     uint64_t started_ns;
     pthread_mutex_t models_lock; /* guards models */
     struct xn_accel_model *models;
@@ -186,6 +187,7 @@ static void model_free(struct xn_accel_model *model)
     for (uint32_t i = 0; model->arenas && i < model->n_arenas; i++)
         free(model->arenas[i]);
     free(model->arenas);
+    free(model->parts);
     xn_cpu_plan_free(model->plan);
     free(model);
 }
@@ -195,10 +197,11 @@ static int no_memory(const struct cpu *cpu, const struct xn_network *network, st
     return xn_error_set(error, -ENOMEM, "%s: no memory to load model \"%s\"", cpu->base.info.name, network->name);
 }
 
-static int take_arenas(const struct cpu *cpu, struct xn_accel_model *model)
+static int take_memory(const struct cpu *cpu, struct xn_accel_model *model)
 {
     model->arenas = xn_calloc(cpu->threads, sizeof(uint8_t *));
-    if (!model->arenas)
+    model->parts = xn_calloc(model->plan->n_steps, sizeof(*model->parts));
+    if (!model->arenas || !model->parts)
         return -ENOMEM;
     model->n_arenas = cpu->threads;
     for (uint32_t i = 0; i < cpu->threads; i++) {
@@ -209,36 +212,36 @@ static int take_arenas(const struct cpu *cpu, struct xn_accel_model *model)
     return 0;
 }
 
-/** One image by rows: what the pieces of a batch, or of a measurement, need to know. */
-struct by_rows {
+/** One part of one step of one of a job's images. All images take turns in the first arena. */
+static void run_part(const struct xn_accel_model *model, const struct xn_accel_job *job, uint32_t stage, uint32_t part)
+{
+    const uint32_t image = stage / model->plan->n_steps, step = stage % model->plan->n_steps;
+    const struct xn_cpu_image at = {model->arenas[0], job->inputs[image], job->outputs[image]};
+
+    xn_cpu_plan_step(model->plan, step, &at, part, model->parts[step]);
+}
+
+struct measured {
     const struct xn_accel_model *model;
-    struct xn_cpu_gate *gate;
     const struct xn_accel_job *job;
-    uint32_t parts;
 };
 
-/** Pieces of an image by rows: each step in as many parts as there are threads. */
-static uint32_t pieces_by_rows(const struct xn_cpu_plan *plan, uint32_t parts)
+static void run_measured_part(void *context, uint32_t thread, uint32_t stage, uint32_t part)
 {
-    return plan->n_steps * parts;
-}
-
-/** Piece `i`: a part of a step of an image, after all that comes before that step. All images take turns in the first arena. */
-static void run_part(const struct by_rows *by, uint32_t i)
-{
-    const struct xn_cpu_plan *plan = by->model->plan;
-    const uint32_t image = i / pieces_by_rows(plan, by->parts), step = i / by->parts % plan->n_steps;
-    const struct xn_cpu_image at = {by->model->arenas[0], by->job->inputs[image], by->job->outputs[image]};
-
-    xn_cpu_gate_wait(by->gate, i - i % by->parts);
-    xn_cpu_plan_step(plan, step, &at, i % by->parts, by->parts);
-    xn_cpu_gate_pass(by->gate);
-}
-
-static void run_measured_part(void *context, uint32_t thread, uint32_t i)
-{
+    const struct measured *measured = context;
     (void)thread;
-    run_part(context, i);
+    run_part(measured->model, measured->job, stage, part);
+}
+
+/** A batch whose stages are the steps of `images` images. */
+static struct xn_cpu_batch batch_by_rows(const struct xn_accel_model *model, uint32_t images, xn_cpu_team_fn *fn,
+                                         void *context)
+{
+    return (struct xn_cpu_batch){.fn = fn,
+                                 .context = context,
+                                 .pieces = model->parts,
+                                 .period = model->plan->n_steps,
+                                 .stages = model->plan->n_steps * images};
 }
 
 #define WARM_UPS 3 /* images on one thread at least; the best counts */
@@ -255,16 +258,41 @@ static uint64_t time_by_rows(const struct cpu *cpu, const struct xn_accel_model 
     if (cpu->threads == 1 || xn_cpu_team_new(cpu->index, cpu->threads - 1, &team, NULL) < 0)
         return XN_NEVER_NS;
     const uint64_t end_ns = xn_clock_now_ns() + MEASURE_NS;
+    struct measured measured = {model, job};
+    const struct xn_cpu_batch batch = batch_by_rows(model, 1, run_measured_part, &measured);
     for (int i = 0; i < WARM_UPS || (i < MEASURES && xn_clock_now_ns() < end_ns); i++) {
-        struct xn_cpu_gate gate = {.done = 0};
-        struct by_rows by = {model, &gate, job, cpu->threads};
         const uint64_t start_ns = xn_clock_now_ns();
-        xn_cpu_team_begin(team, run_measured_part, &by, pieces_by_rows(model->plan, cpu->threads));
+        xn_cpu_team_begin(team, &batch);
         if (xn_cpu_team_finish(team, XN_NEVER_NS) == 0)
             best_ns = XN_MIN(best_ns, XN_MAX(xn_clock_now_ns() - start_ns, 1));
     }
     xn_cpu_team_free(team);
     return best_ns;
+}
+
+#define PART_NS UINT64_C(2000) /* what handing over a part costs is little beside this */
+#define FINE    2              /* parts a thread at most: what one thread is late with, another takes */
+
+/** Parts of a step that takes one thread `step_ns`: one, or as many as there are threads, or a multiple of that. */
+static uint32_t choose_parts(uint32_t threads, uint64_t step_ns, uint32_t most)
+{
+    const uint64_t worth = step_ns / PART_NS;
+    const uint64_t parts = worth < threads ? worth : threads * XN_MIN(worth / threads, FINE);
+    return (uint32_t)XN_MAX(XN_MIN(parts, most), 1);
+}
+
+/** Time each step on one thread, and decide how it is shared out. */
+static void share_steps(const struct cpu *cpu, struct xn_accel_model *model, const struct xn_cpu_image *image)
+{
+    for (uint32_t s = 0; s < model->plan->n_steps; s++) {
+        uint64_t best_ns = XN_NEVER_NS;
+        for (int i = 0; i < WARM_UPS; i++) {
+            const uint64_t start_ns = xn_clock_now_ns();
+            xn_cpu_plan_step(model->plan, s, image, 0, 1);
+            best_ns = XN_MIN(best_ns, xn_clock_now_ns() - start_ns);
+        }
+        model->parts[s] = choose_parts(cpu->threads, best_ns, xn_cpu_plan_parts(model->plan, s));
+    }
 }
 
 /** Images of zeros through every arena: pages and caches; then first guesses of the times that an image takes. */
@@ -285,6 +313,7 @@ static int warm_up(const struct cpu *cpu, struct xn_accel_model *model)
     }
     if (r == 0) {
         model->image_best_ns = best_ns;
+        share_steps(cpu, model, &(struct xn_cpu_image){model->arenas[0], input, logits});
         model->rows_best_ns = time_by_rows(cpu, model, &job);
         atomic_store_explicit(&model->image_ns, model->image_best_ns, memory_order_relaxed);
         atomic_store_explicit(&model->rows_ns, model->rows_best_ns, memory_order_relaxed);
@@ -307,7 +336,7 @@ static int cpu_load(struct xn_accel *accel, const struct xn_network *network, ui
         return no_memory(cpu, network, error);
     model->max_batch = max_batch;
     int r = xn_cpu_plan_new(network, cpu->kernels, &model->plan, error);
-    if (r == 0 && (r = take_arenas(cpu, model)) == 0)
+    if (r == 0 && (r = take_memory(cpu, model)) == 0)
         r = warm_up(cpu, model);
     if (r < 0) {
         model_free(model);
@@ -343,8 +372,8 @@ static uint64_t images_cost(const struct cpu *cpu, const struct xn_accel_model *
 static uint64_t rows_cost(const struct cpu *cpu, const struct xn_accel_model *model, uint32_t batch)
 {
     const uint64_t image_ns = atomic_load_explicit(&model->rows_ns, memory_order_relaxed);
-    const uint64_t pieces = (uint64_t)pieces_by_rows(model->plan, cpu->threads) * batch;
-    return cpu->threads == 1 || image_ns == XN_NEVER_NS || pieces > INT32_MAX ? XN_NEVER_NS : image_ns * batch;
+    const uint64_t stages = (uint64_t)model->plan->n_steps * batch;
+    return cpu->threads == 1 || image_ns == XN_NEVER_NS || stages > INT32_MAX ? XN_NEVER_NS : image_ns * batch;
 }
 
 static int cpu_cost(struct xn_accel *accel, const struct xn_accel_model *model, uint32_t batch, uint64_t *ret_ns)
@@ -356,14 +385,14 @@ static int cpu_cost(struct xn_accel *accel, const struct xn_accel_model *model, 
 
 /* ---- running ---------------------------------------------------------------------------------------------------------- */
 
-static void run_piece(void *context, uint32_t thread, uint32_t i)
+static void run_piece(void *context, uint32_t thread, uint32_t stage, uint32_t i)
 {
     struct cpu *cpu = context;
     const struct xn_accel_job *job = cpu->job;
     const struct xn_accel_model *model = job->model;
 
     if (cpu->by_rows) {
-        run_part(&(struct by_rows){model, &cpu->gate, job, cpu->threads}, i);
+        run_part(model, job, stage, i);
         return;
     }
     const struct xn_cpu_image image = {model->arenas[thread], job->inputs[i], job->outputs[i]};
@@ -381,9 +410,14 @@ static void begin(struct cpu *cpu, const struct xn_accel_job *job)
     if (++cpu->batches % EXPLORE == 0 && rows_ns != XN_NEVER_NS &&
         XN_MAX(rows_ns, images_ns) < 3 * XN_MIN(rows_ns, images_ns))
         cpu->by_rows = !cpu->by_rows;
-    atomic_store_explicit(&cpu->gate.done, 0, memory_order_relaxed); /* the team's lock publishes it */
-    xn_cpu_team_begin(cpu->team, run_piece, cpu,
-                      cpu->by_rows ? pieces_by_rows(model->plan, cpu->threads) * job->batch : job->batch);
+    if (cpu->by_rows) {
+        const struct xn_cpu_batch by_rows = batch_by_rows(model, job->batch, run_piece, cpu);
+        xn_cpu_team_begin(cpu->team, &by_rows);
+        return;
+    }
+    const struct xn_cpu_batch by_images = {
+        .fn = run_piece, .context = cpu, .pieces = &job->batch, .period = 1, .stages = 1};
+    xn_cpu_team_begin(cpu->team, &by_images);
 }
 
 static int cpu_submit(struct xn_accel *accel, struct xn_accel_job *job, struct xn_error *error)

@@ -144,6 +144,8 @@ struct xn_cpu_image {
  *  one step may run at the same time. Cannot fail. */
 void xn_cpu_plan_step(const struct xn_cpu_plan *plan, uint32_t step, const struct xn_cpu_image *image, uint32_t part,
                       uint32_t parts);
+/** Parts of step `step` that have something to do, at most: how often it can be cut. 1..; more are legal, and some of them empty. */
+uint32_t xn_cpu_plan_parts(const struct xn_cpu_plan *plan, uint32_t step);
 /** All steps, whole. */
 void xn_cpu_plan_run(const struct xn_cpu_plan *plan, const struct xn_cpu_image *image);
 

@@ -561,6 +561,14 @@ static void run_sliced(const struct run *run, const struct xn_cpu_step *step, st
     }
 }
 
+static uint32_t conv_parts(const struct xn_cpu_step *step)
+{
+    const struct xn_cpu_conv *conv = &step->conv;
+    if (step->by_chunk)
+        return (uint32_t)xn_div_up(conv->out_c, XN_CPU_CHUNK);
+    return conv->groups == 1 && !conv->whole ? conv->out_h * conv->out_w : 1;
+}
+
 static void run_conv(const struct run *run, const struct xn_cpu_step *step)
 {
     const struct xn_cpu_conv *conv = &step->conv;
@@ -730,6 +738,24 @@ void xn_cpu_plan_step(const struct xn_cpu_plan *plan, uint32_t i, const struct x
         if (part == 0)
             run_logits(&run, &step->logits, image->logits);
         break;
+    }
+}
+
+uint32_t xn_cpu_plan_parts(const struct xn_cpu_plan *plan, uint32_t i)
+{
+    const struct xn_cpu_step *step = &plan->steps[i];
+
+    switch (step->kind) {
+    case XN_CPU_STEP_CONV:
+        return conv_parts(step);
+    case XN_CPU_STEP_COPY:
+        return step->copy.h;
+    case XN_CPU_STEP_CHAIN:
+        return step->h * step->rows.w;
+    case XN_CPU_STEP_LOGITS:
+        return 1;
+    default:
+        return step->h;
     }
 }
 

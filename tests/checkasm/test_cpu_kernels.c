@@ -610,6 +610,56 @@ static void epilogues(void **state)
     assert_true(!kernels->narrow || ran > 4 * ROUNDS); /* the rest could not be narrow */
 }
 
+/** Every int16 through RPReLU in 16-bit lanes, 64 channels of random parameters, those at the limits among them. */
+static void check_rprelu(const struct xn_cpu_kernels *kernels, struct xn_random *random)
+{
+    static const int32_t limits[] = {INT16_MIN + 1, -1, 0, 1, INT16_MAX};
+    static struct parameters p;
+    static int16_t x[XN_CPU_TILE_MAX][XN_CPU_CHUNK], out[2][XN_CPU_TILE_MAX][XN_CPU_CHUNK];
+    const uint32_t c = xn_random_below(random, 2) ? XN_CPU_CHUNK : 1 + xn_random_below(random, XN_CPU_CHUNK);
+    struct xn_cpu_plan plan = {.kernels = kernels};
+    struct xn_cpu_chain chain = {
+        .c = c,
+        .n_stages = 2,
+        .row_pitch = XN_CPU_CHUNK,
+        .stages = {{.op = XN_CPU_STAGE_RPRELU, .min = INT16_MIN, .max = INT16_MAX, .m = p.a, .b32 = p.b, .k = p.k},
+                   {.op = XN_CPU_STAGE_STORE, .dtype = XN_DTYPE_I16}}};
+    const struct xn_cpu_rows rows = {.kind = XN_CPU_ROWS_NUMBERS,
+                                     .dtype = XN_DTYPE_I16,
+                                     .data = x,
+                                     .pitch_bytes = sizeof(x[0]),
+                                     .n = XN_CPU_TILE_MAX,
+                                     .w = XN_CPU_TILE_MAX,
+                                     .c = c};
+
+    for (uint32_t i = 0; i < c; i++) {
+        p.a[i] = xn_random_below(random, 2) ? limits[xn_random_below(random, XN_ARRAY_LEN(limits))]
+                                            : (int32_t)xn_random_between(random, INT16_MIN + 1, INT16_MAX);
+        p.b[i] = (int32_t)xn_random_between(random, XN_MAX(INT16_MIN - p.a[i], INT16_MIN),
+                                            XN_MIN(INT16_MAX - p.a[i], INT16_MAX));
+        p.k[i] = (int32_t)xn_random_below(random, 16);
+    }
+    assert_int_equal(xn_cpu_narrow(&plan, &chain, rows.kind, rows.dtype, INT16_MIN, INT16_MAX, NULL), 0);
+    assert_true(chain.narrow);
+    for (int32_t first = INT16_MIN; first <= INT16_MAX; first += (int32_t)XN_CPU_TILE_MAX) {
+        for (uint32_t i = 0; i < XN_CPU_TILE_MAX * XN_CPU_CHUNK; i++)
+            x[i / XN_CPU_CHUNK][i % XN_CPU_CHUNK] = (int16_t)(first + (int32_t)(i / XN_CPU_CHUNK));
+        portable->epilogue(&chain, &rows, (uint8_t *)out[0]);
+        CALL(kernels->narrow, P(&chain), P(&rows), P(out[1]));
+        assert_memory_equal(out[1], out[0], sizeof(out[0]));
+    }
+    while (plan.blobs)
+        plan.blobs = xn_cpu_blob_free(plan.blobs);
+}
+
+static void rprelus(void **state)
+{
+    const struct xn_cpu_kernels *kernels = level_or_skip(state);
+    struct xn_random random = {seed};
+    for (uint32_t round = 0; kernels->narrow && round < 4; round++)
+        check_rprelu(kernels, &random);
+}
+
 /** A convolution with the chain behind it in one kernel, against sums and chain one after the other. */
 static bool check_fused(const struct xn_cpu_kernels *kernels, struct xn_random *random)
 {
@@ -895,6 +945,7 @@ int main(void)
     } checks[] = {{"convolutions", convolutions},
                   {"bytes", bytes},
                   {"epilogues", epilogues},
+                  {"rprelus", rprelus},
                   {"fused", fused},
                   {"pools", pools},
                   {"copying", copying},

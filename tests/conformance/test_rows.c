@@ -26,17 +26,14 @@ static struct xn_cpu_team *team;
 struct shared {
     const struct xn_cpu_plan *plan;
     struct xn_cpu_image image;
-    struct xn_cpu_gate gate;
     uint32_t parts;
 };
 
-static void run_part(void *context, uint32_t thread, uint32_t i)
+static void run_part(void *context, uint32_t thread, uint32_t stage, uint32_t i)
 {
-    struct shared *s = context;
+    const struct shared *s = context;
     (void)thread;
-    xn_cpu_gate_wait(&s->gate, i - i % s->parts);
-    xn_cpu_plan_step(s->plan, i / s->parts, &s->image, i % s->parts, s->parts);
-    xn_cpu_gate_pass(&s->gate);
+    xn_cpu_plan_step(s->plan, stage, &s->image, i, s->parts);
 }
 
 static void check(const struct xn_cpu_kernels *kernels, const struct xn_network *network, uint64_t network_seed,
@@ -57,7 +54,7 @@ static void check(const struct xn_cpu_kernels *kernels, const struct xn_network 
     xn_cpu_plan_run(plan, &(struct xn_cpu_image){arena, input, want});
     memset(arena, 0x5a, plan->arena_bytes);
     struct shared s = {.plan = plan, .image = {arena, input, got}, .parts = parts};
-    xn_cpu_team_begin(team, run_part, &s, plan->n_steps * parts);
+    xn_cpu_team_begin(team, &(struct xn_cpu_batch){run_part, &s, &parts, 1, plan->n_steps});
     assert_int_equal(xn_cpu_team_finish(team, XN_NEVER_NS), 0);
     if (memcmp(want, got, network->n_classes * sizeof(*want)) != 0)
         fail_msg("network %" PRIu64 " in %u parts; repeat with XN_SEED=%" PRIu64, network_seed, parts, network_seed);

@@ -4,9 +4,12 @@ weights, scales, statistics and thresholds."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from xnortrain import interpret, networks
 from xnortrain.data import to_input
 from xnortrain.layers import set_binary_weights, set_exact
@@ -67,6 +70,47 @@ def test_scales(kind: str, scales: str, normalise: bool) -> None:
     torch.manual_seed(3)
     model = networks.build(kind, (16, 16, 1), 5, width=16, blocks=[1, 1], scales=scales, normalise=normalise)
     compare(shaken(model, 3), (16, 16, 1), 3)
+
+
+RESTORED = [(kind, {"precision": mix}) for kind, mixes in MIXES.items() if kind != "vgg" for mix in mixes]
+RESTORED += [("residual", {"scales": scales, "normalise": normalise}) for scales in ("trained", "analytic", "none") for normalise in (True, False)]
+
+
+@pytest.mark.parametrize("kind,options", RESTORED, ids=str)
+def test_a_file_gives_its_network_back(kind: str, options: dict) -> None:
+    """Another network of the kind, with what the file and some images say, writes the same file, but for the last bits of a scale's integers."""
+    x = np.random.default_rng(1).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
+    first, second = (networks.build(kind, (16, 16, 3), 7, width=16, blocks=[1, 2], stem_kernel=5, **options) for _ in range(2))
+    net = Network.from_bytes(shaken(first, 1).export({"name": "first", "labels": list("abcdefg")}).to_bytes())
+    assert second.restore(net, to_input(x)) == []
+    set_binary_weights(second, True)
+    set_exact(second, True)
+    again = second.eval().export({})
+    for found, wanted in zip(again.layers, net.layers):
+        a, b = ([t.array * 2.0**-(layer.shift if layer.op == "scale" else 0) for t in layer.tensors] for layer in (found, wanted))
+        bounds = [2.0**-wanted.shift, 0.01] if wanted.op == "scale" else [0, 0, 0]  # multipliers: one; biases: a hundredth of the stream's unit
+        for i, bound in enumerate(bounds[:len(a)]):
+            assert np.abs(a[i] - b[i]).max() <= bound, f"{wanted.name}, tensor {i}"
+        assert found.scale == pytest.approx(wanted.scale, rel=1e-5)
+    same = interpret.run(again, x).argmax(axis=1) == interpret.run(net, x).argmax(axis=1)
+    assert same.mean() > 0.95
+
+
+def test_a_shipped_file_gives_its_network_back() -> None:
+    """With statistics of twelve images only; they do not matter to what it answers before it is trained."""
+    folder = Path(__file__).resolve().parents[2] / "models/fashion-mnist"
+    net = Network.load(folder / "fashion-mnist.xnor")
+    samples = np.stack([np.asarray(Image.open(path))[:, :, None] for path in sorted((folder / "samples").glob("*.png"))])
+    model = networks.build("residual", (28, 28, 1), 10, **net.metadata["provenance"]["recipe"]["options"])
+    assert model.restore(net, to_input(samples)) == []
+    set_binary_weights(model, True)
+    set_exact(model, True)
+    x = np.concatenate([samples, np.random.default_rng(1).integers(0, 256, (24, 28, 28, 1), dtype=np.uint8)])
+    with torch.no_grad():
+        graph = model.eval().logits(to_input(x)).numpy()
+    expected = interpret.run(net, x)
+    assert (graph.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert (graph == expected).all(axis=1).mean() > 0.9
 
 
 @pytest.mark.parametrize("kind,layers", [("residual18", 18), ("residual20", 20)])

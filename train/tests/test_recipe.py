@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small import every_op, nearest_mean
 from xnortrain import data as datasets
 from xnortrain import interpret, networks, recipe, settings, training
 from xnortrain.cli import main
@@ -148,6 +149,95 @@ def test_begins_with_the_weights_of_another_run(data: Dataset, tmp_path: Path, c
         run_in(tmp_path / "none", data, dataclasses.replace(short, start=str(tmp_path / "nowhere")))
 
 
+@pytest.fixture(scope="module")
+def learnt(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a network that knows bars."""
+    folder = tmp_path_factory.mktemp("learnt")
+    run = run_in(folder, data)
+    told = {"seconds": 20, "core_seconds": 30, "recipe": dataclasses.asdict(CONFIG), "dataset": {"name": data.name, "sha256": data.sha256}}
+    run.train().export({"name": "bars", "labels": data.labels, "provenance": told}).save(folder / "bars.xnor")
+    return folder / "bars.xnor"
+
+
+def test_learns_from_a_file(data: Dataset, learnt: Path, tmp_path: Path) -> None:
+    teacher = Run.finished(learnt, data)
+    assert np.array_equal(recipe.predict(teacher, data.test.images), interpret.run(Network.load(learnt), data.test.images))
+    with pytest.raises(TrainingError, match="bars.xnor was trained on .* with another SHA-256"):
+        Run.finished(learnt, Dataset(**{**data.__dict__, "sha256": "11" * 32}))
+    (tmp_path / "text.xnor").write_text("no network")
+    with pytest.raises(TrainingError, match="teacher: .*text.xnor is not a file of this tool"):
+        Run.finished(tmp_path / "text.xnor", data)
+    with pytest.raises(TrainingError, match="teacher: there is no file"):
+        Run.finished(tmp_path / "none.xnor", data)
+
+
+def test_begins_with_a_file(data: Dataset, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = dataclasses.replace(CONFIG, epochs=(0, 0, 1), lr=1e-4, start=str(learnt))
+    run = run_in(tmp_path / "run", data, short)
+    assert "anew" not in capsys.readouterr().err and (run.seconds, run.core_seconds) == (20, 30)
+    assert recipe.accuracy(run.train(), data.test) > 0.9  # which an epoch of stage 3 alone does not learn
+    digest = hashlib.sha256(learnt.read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "run/config.json").read_text())["start_sha256"] == digest
+    again = run_in(tmp_path / "run", data, short)
+    assert again.done == [0, 0, 1] and again.start_sha256 == digest
+
+
+def test_binary_stage_goes_on_from_a_file(data: Dataset, learnt: Path, tmp_path: Path) -> None:
+    run = run_in(tmp_path, data, dataclasses.replace(CONFIG, epochs=(0, 1, 0), lr=1e-4, start=str(learnt)))
+    recipe.set_binary_weights(run.model, True)
+    with torch.no_grad():  # normalising by the batch, as training does
+        scores = run.model.train()(datasets.to_input(data.test.images))
+    assert (scores.argmax(dim=1).numpy() == data.test.labels).mean() > 0.9
+
+
+def test_a_file_of_other_classes_and_sizes(data: Dataset, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def larger(split: Split) -> Split:
+        return Split(split.images.repeat(2, axis=1).repeat(2, axis=2), split.labels)
+
+    other = Dataset("squares", "none", ["upright", "lying", "none"], "gray", larger(data.train), larger(data.validation), larger(data.test), "22" * 32)
+    model = networks.build("residual", (32, 32, 1), 3, **CONFIG.options)
+    Run(model, other, dataclasses.replace(CONFIG, start=str(learnt)), tmp_path)
+    assert "; anew: head.bias, head.weight" in capsys.readouterr().err
+    net, again = Network.load(learnt), model.export({})
+    signs = [[layer.tensors[0].array for layer in n.layers if layer.name == "block1.conv"][0] for n in (net, again)]
+    assert np.array_equal(*signs)
+
+
+@pytest.mark.parametrize("options,told", [
+    ({"options": {"width": 32, "blocks": [1, 1]}}, r"layer 0 is conv 'stem' .*int8 \[16, 3, 3, 1\].*of this one .*int8 \[32, 3, 3, 1\].*tells of {\"network\": \"residual\", \"options\": {\"width\": 16"),
+    ({"options": {"width": 16, "blocks": [1, 2]}}, "global_avgpool 'head.sum'.*of this one threshold 'block2.sign'"),
+    ({"options": {"width": 16, "blocks": [1, 1], "precision": {"block1.conv": {"activations": "int8"}}}}, "is threshold 'block1.sign'.*of this one scale 'block1.sign'"),
+    ({"network": "depthwise"}, "is conv 'block0.conv'.*of this one conv 'block0.depthwise'"),
+    ({"network": "vgg"}, "folds all it learns into thresholds")], ids=str)
+def test_a_file_of_another_network_is_refused(data: Dataset, learnt: Path, tmp_path: Path, options: dict, told: str) -> None:
+    with pytest.raises(TrainingError, match=f"start: .*bars.xnor: .*{told}"):
+        run_in(tmp_path, data, dataclasses.replace(CONFIG, start=str(learnt), **options))
+    assert not (tmp_path / "config.json").exists()  # the folder is free for the start that fits
+
+
+def changed(path: Path, name: str, tensor: int, value: int) -> Network:
+    """The network of a file with one number of a layer another one."""
+    net = Network.load(path)
+    layer = next(layer for layer in net.layers if layer.name == name)
+    array = layer.tensors[tensor].array.copy()
+    array.flat[np.abs(array).argmax()] = value
+    layer.tensors[tensor].array = array
+    return net
+
+
+def test_files_that_this_tool_did_not_make_are_refused(data: Dataset, learnt: Path, tmp_path: Path) -> None:
+    every_op().save(tmp_path / "other.xnor")
+    nearest_mean(data.test.images, data.test.labels, 2, {"name": "dense", "labels": data.labels, "provenance": {"recipe": "secret"}}).save(tmp_path / "dense.xnor")
+    (tmp_path / "short.xnor").write_bytes(learnt.read_bytes()[:-100])
+    (tmp_path / "text.xnor").write_text("no network")
+    for name, layer, tensor, value in (("mean", "head.mean", 0, 5), ("stem", "stem", 0, 100), ("dense8", "head.dense", 0, 9), ("logits", "logits", 0, 3)):
+        changed(learnt, layer, tensor, value).save(tmp_path / f"{name}.xnor")
+    for name, told in (("other", "layer 0 is conv 'stem'"), ("dense", "layer 0 is dense"), ("short", "the header says"), ("text", "not an .xnor file"), ("none", "there is no file"),
+                       ("mean", "head.mean: its channels"), ("stem", "stem: the largest"), ("dense8", "head.dense: the largest"), ("logits", "logits: classes")):
+        with pytest.raises(TrainingError, match=f"start: .*{name}.xnor.*{told}" if name != "none" else told):
+            run_in(tmp_path / "run", data, dataclasses.replace(CONFIG, start=str(tmp_path / f"{name}.xnor")))
+
+
 @pytest.mark.parametrize("text,told", [
     ("[network]\nwidht = 3", "no widht"), ("[nets]\nwidth = 3", r"no section \[nets\]"), ("width = 3", "outside of a section"), ("[network]\nwidth = \"wide\"", "width"),
     ("[training]\nepochs = [1, 2]", "three stages"), ("[training]\nlr = 0", "not more than 0"), ("[data]\nname = \"mnist\"", "mnist"), ("[training\n", "line 1"),
@@ -194,5 +284,10 @@ def test_command_from_a_folder_of_images(tmp_path: Path, capsys: pytest.CaptureF
     assert told["accuracy"]["integer"] > 0.8
     test = datasets.image_folder(tmp_path / "pictures", (28, 28, 1)).test
     assert hashlib.sha256(interpret.run(net, test.images).astype("<i4").tobytes()).hexdigest() == told["oracle"]["logits_sha256"]
+    tuned = command[:command.index("--run")] + ["--run", str(tmp_path / "tuned"), "--out", str(tmp_path / "tuned.xnor")] + command[command.index("--threads"):]
+    assert main([*tuned, "--set", f"training.start={out}", "--set", "training.epochs=[0, 1, 0]"]) == 0
+    after = Network.load(tmp_path / "tuned.xnor").metadata["provenance"]
+    assert after["start_sha256"] == hashlib.sha256(out.read_bytes()).hexdigest() and after["core_seconds"] >= told["core_seconds"]
+    assert after["accuracy"]["integer"] > 0.8
     assert main([*command[:-2], "--set", "network.estimator=sign"]) == 1
     assert "'sign' is none of" in capsys.readouterr().err

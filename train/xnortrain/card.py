@@ -158,6 +158,8 @@ def _training(card: Card) -> list[str]:
                      + (f", SHA-256 of what was read `{dataset['sha256']}`." if dataset.get("sha256") else "."))
     if told.get("command"):
         lines += ["", "```sh", str(told["command"]), "```", ""]
+    if told.get("start_sha256"):
+        lines += [f"It began with a network's file of SHA-256 `{told['start_sha256']}`.", ""]
     if told.get("seed") is not None or told.get("seconds") is not None:
         lines.append(", ".join(([f"Seed {told['seed']}"] if told.get("seed") is not None else [])
                                + ([f"{told['seconds'] / 3600:.2f} hours"] if told.get("seconds") is not None else [])

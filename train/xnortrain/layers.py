@@ -6,9 +6,11 @@ with a straight-through gradient); in *exact* mode (`set_exact`) the multiply-sh
 exported file give the same logits: what was trained is what runs.
 
 Shapes are NCHW as PyTorch has them; weights are [oc][ic][kh][kw]. s is the sum of a convolution, always in counts (whole numbers once weights are binary), h the
-stream in real units (h = integer * UNIT). Modules that have one write themselves down with `export`."""
+stream in real units (h = integer * UNIT). Modules that have one write themselves down with `export`, and `restore` reads their parameters from what it wrote."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fused
-from .xnorfile import Network, Value
+from .xnorfile import FormatError, Layer, Network, Value
 
 STREAM_BITS = 8
 UNIT = 2.0**-STREAM_BITS
@@ -33,6 +35,31 @@ def array(tensor: Tensor, dtype: type = np.int64) -> np.ndarray:
 def ohwi(weights: Tensor) -> np.ndarray:
     """[oc][ic][kh][kw] -> int8 [oc][kh][kw][ic]."""
     return array(weights, np.int8).transpose(0, 2, 3, 1)
+
+
+def oihw(layer: Layer) -> Tensor:
+    """The weights of a convolution in a file, as floats [oc][ic][kh][kw]."""
+    weights = layer.tensors[0].array.reshape(layer.out.c, *layer.kernel, -1)
+    return torch.from_numpy(weights.astype(np.float32).transpose(0, 3, 1, 2))
+
+
+def column(layer: Layer, index: int) -> Tensor:
+    """Numbers of a layer in a file, one a channel, as float64."""
+    return torch.from_numpy(layer.tensors[index].array.astype(np.float64))
+
+
+def one_factor(layer: Layer) -> float:
+    """M / 2^n of a SCALE that is a quantizer: the same for every channel. Raises FormatError where it is not."""
+    m, b = (column(layer, i) for i in range(2))
+    if m[0] <= 0 or bool((m != m[0]).any()) or bool(b.any()):
+        raise FormatError(f"{layer.name}: its channels have no factor in common, so xnor-train did not make it")
+    return float(m[0]) / 2.0**layer.shift
+
+
+def check_int8(largest: Tensor, layer: Layer) -> None:
+    """The quantizer of weights makes the largest of each filter 127. Raises FormatError where it did not make these."""
+    if not bool(((largest == 127) | (largest == 0)).all()):
+        raise FormatError(f"{layer.name}: the largest of a filter's int8 weights is not 127, so xnor-train did not make it")
 
 
 def fit_multiplier(largest: float) -> tuple[float, int]:
@@ -146,6 +173,11 @@ class RSign(nn.Module):
     def export(self, net: Network, h: Value, name: str) -> Value:
         return net.threshold(h, array(self.integers()), name=name)
 
+    @torch.no_grad()
+    def restore(self, layer: Layer) -> None:
+        """To the middle of what rounds up to T."""
+        self.threshold.copy_((column(layer, 0) - 0.5) * UNIT)
+
 
 class Int8Quantizer(nn.Module):
     """int8 activations from the stream: q = sat8((M*x + half) >> n), the step (M, n) = UNIT / step trained. Counts q, not q*step, go on: the scale behind the
@@ -173,6 +205,10 @@ class Int8Quantizer(nn.Module):
     def export(self, net: Network, h: Value, name: str) -> Value:
         m, shift = self.integers()
         return net.scale(h, np.full(h.c, m), np.zeros(h.c, np.int64), shift, dtype="int8", name=name)
+
+    @torch.no_grad()
+    def restore(self, layer: Layer) -> None:
+        self.log_step.fill_(math.log(UNIT / one_factor(layer)))
 
 
 class RPReLU(nn.Module):
@@ -212,6 +248,11 @@ class RPReLU(nn.Module):
         a, k, b = self.integers()
         return net.rprelu(h, array(a), array(k), array(b), name=name)
 
+    @torch.no_grad()
+    def restore(self, layer: Layer) -> None:
+        for parameter, values in ((self.a, column(layer, 0) * UNIT), (self.k, column(layer, 1)), (self.b, column(layer, 2) * UNIT)):
+            parameter.copy_(values)
+
 
 class BinaryConv(nn.Module):
     """s = conv(x, sign(W)), padded with true zeros; x bits or int8 counts. Until `binary_weights` is set (stage two of the recipe) W itself is used."""
@@ -243,6 +284,11 @@ class BinaryConv(nn.Module):
         if flip is not None:
             weights[flip] *= -1
         return net.conv(x, weights, bits=True, stride=self.stride, pad=self.padding, pad_mode="zero", groups=self.groups, name=name)
+
+    @torch.no_grad()
+    def restore(self, layer: Layer) -> None:
+        """The file has signs only; each weight is as large as those that training begins with."""
+        self.weight.copy_(oihw(layer) * self.weight.std())
 
 
 class Int8Conv(nn.Module):
@@ -278,6 +324,14 @@ class Int8Conv(nn.Module):
         if flip is not None:
             weights[flip] *= -1
         return net.conv(x, weights, bits=False, stride=self.stride, pad=self.padding, pad_mode="zero", groups=self.groups, name=name)
+
+    @torch.no_grad()
+    def restore(self, layer: Layer) -> None:
+        """Any step for a filter quantizes to the same integers: that with which its weights are as large as those that training begins with."""
+        q = oihw(layer)
+        check_int8(q.abs().amax(dim=(1, 2, 3)), layer)
+        rms = q.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1)
+        self.weight.copy_(q * (self.weight.std() / rms))
 
 
 def convolve(quantizer: RSign | Int8Quantizer | None, conv: BinaryConv | Int8Conv, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -400,6 +454,20 @@ class StreamScale(nn.Module):
     def export(self, net: Network, s: Value, name: str, residual: Value | None = None) -> Value:
         m, b, shift = self.integers()
         return net.scale(s, array(m), array(b), shift, residual=residual, name=name)
+
+    @torch.no_grad()
+    def restore(self, layer: Layer, s: Tensor) -> None:
+        """The statistics, which a file has not, from the sums s of some images; gamma and bias that fold with them to the layer's M and B."""
+        m, b = (column(layer, i) * (UNIT / 2.0**layer.shift) for i in range(2))
+        alpha, beta, gamma, bias = self.parameter_list()
+        factor = (alpha * beta * self.unit).double()
+        mean, deviation = torch.zeros(()), torch.ones(())
+        if self.normalise:
+            variance, mean = torch.var_mean(s.double(), dim=(0, 2, 3))
+            mean = self.bn.running_mean.copy_(factor * mean).double()  # type: ignore[union-attr, operator]
+            deviation = (self.bn.running_var.copy_(factor.square() * variance).double() + self.bn.eps).sqrt()  # type: ignore[union-attr, operator]
+        gamma.copy_(m / factor * deviation)
+        bias.copy_(b + m / factor * mean)
 
 
 class FoldedSign(StreamScale):
@@ -526,6 +594,21 @@ class Int8Head(nn.Module):
         q = net.scale(total, np.full(h.c, m), np.zeros(h.c, np.int64), shift, dtype="int8", name="head.mean")
         z = net.dense(q, array(self.quantized_weight(), np.int8), bits=False, name="head.dense")
         return net.logits(z, bias=array(self.bias_integers()), scale=float(self.weight_step() * self.log_step.detach().exp()))
+
+    @torch.no_grad()
+    def restore(self, mean: Layer, dense: Layer, logits: Layer, pixels: int) -> bool:
+        """From the layers of a file, where the mean was over `pixels`. Whether the weights are of it: where it has as many classes."""
+        step = UNIT / (pixels * one_factor(mean))
+        self.log_step.fill_(math.log(step))
+        if logits.out.c != len(self.bias):
+            return False
+        q, multiplier = torch.from_numpy(dense.tensors[0].array.astype(np.float32)), column(logits, 0)
+        check_int8(q.abs().max(), dense)
+        if not logits.scale > 0 or bool((multiplier != 1).any()):
+            raise FormatError(f"{logits.name}: classes have factors or the scale is none, so xnor-train did not make it")
+        self.weight.copy_(q * (logits.scale / step))
+        self.bias.copy_(column(logits, 1) * logits.scale)
+        return True
 
 
 def set_exact(model: nn.Module, exact: bool) -> None:

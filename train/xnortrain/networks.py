@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks as short definitions. Each knows how to run in PyTorch and how to write itself down layer by layer (`export`).
+"""Networks as short definitions. Each knows how to run in PyTorch and how to write itself down layer by layer (`export`); those with a stream also how to begin
+with what such a file says (`restore`), whose layers they name (`parts`).
 
 Which layers are binary and which int8 is not theirs to say: every convolution asks a Precision by its name (`block3.depthwise`), as it will be named in the file."""
 
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (SCALES, BinaryConv, FoldedSign, Int8Conv, Int8Head, Int8Quantizer, RPReLU, RSign, Shortcut, StreamAdd, StreamScale, array, convolve, replace, round_ste)
-from .xnorfile import Network, Value
+from .layers import (SCALES, BinaryConv, FoldedSign, Int8Conv, Int8Head, Int8Quantizer, RPReLU, RSign, Shortcut, StreamAdd, StreamScale, array, convolve, replace, round_ste,
+                     set_binary_weights)
+from .xnorfile import FormatError, Layer, Network, Value
 
 
 class ConfigError(ValueError):
@@ -115,6 +119,9 @@ class ResidualBlock(nn.Module):
             h = self.shortcut.export(net, h, self.name)
         return self.act.export(net, self.scale.export(net, s, f"{self.name}.scale", h), f"{self.name}.act")
 
+    def parts(self) -> dict[str, nn.Module]:
+        return {f"{self.name}.{kind}": part for kind, part in (("sign", self.sign), ("conv", self.conv), ("scale", self.scale), ("act", self.act))}
+
 
 class SqueezeBlock(nn.Module):
     """stream -> bits -> 1x1 to oc / `ratio` channels -> bits -> 1x1 and 3x3 side by side, half of the channels each -> + shortcut -> RPReLU -> stream
@@ -155,6 +162,11 @@ class SqueezeBlock(nn.Module):
             h = self.shortcut.export(net, h, name)
         return self.act.export(net, net.add(y, h, name=f"{name}.add"), f"{name}.act")
 
+    def parts(self) -> dict[str, nn.Module]:
+        return {f"{self.name}.{kind}": part for kind, part in (
+            ("sign", self.sign), ("squeeze", self.squeeze), ("squeeze.scale", self.squeeze_scale), ("squeeze.act", self.squeeze_act), ("expand.sign", self.expand_sign),
+            ("expand1", self.expand1), ("expand1.scale", self.scale1), ("expand3", self.expand3), ("expand3.scale", self.scale3), ("act", self.act))}
+
 
 class DepthwiseBlock(nn.Module):
     """stream -> depthwise 3x3 -> + shortcut -> RPReLU -> pointwise 1x1 -> + shortcut -> RPReLU -> stream (MobileNet style, a shortcut round each as in ReActNet).
@@ -189,8 +201,37 @@ class DepthwiseBlock(nn.Module):
             h = net.concat([h, h], name=f"{name}.double")
         return self.act.export(net, self.pointwise_scale.export(net, s, f"{name}.pointwise.scale", h), f"{name}.act")
 
+    def parts(self) -> dict[str, nn.Module]:
+        return {f"{self.name}.{kind}": part for kind, part in (
+            ("sign", self.sign), ("depthwise", self.depthwise), ("depthwise.scale", self.depthwise_scale), ("depthwise.act", self.depthwise_act),
+            ("pointwise.sign", self.pointwise_sign), ("pointwise", self.pointwise), ("pointwise.scale", self.pointwise_scale), ("act", self.act))}
+
 
 # ---- networks ---------------------------------------------------------------------------------------------------------
+
+
+def told(layer: Layer | None) -> str:
+    """All that makes a layer but its numbers and, in the head, the classes."""
+    if layer is None:
+        return "none"
+    facts = [f"kernel {layer.kernel}, stride {layer.stride}, padding {layer.pad} {layer.pad_mode}"] if any(layer.kernel) else []
+    facts += [f"{layer.groups} groups"] if layer.groups > 1 else []
+    facts += [f"times {layer.multiplier} >> {layer.shift}"] if layer.multiplier else []
+    for tensor in layer.tensors:
+        dims = tensor.dims()[1:] if layer.op in ("dense", "logits") else tensor.dims()
+        facts.append(f"{tensor.dtype} {list(dims)}")
+    return f"{layer.op} {layer.name!r} ({', '.join([*facts, f'of values {layer.inputs}, makes {layer.out.dtype}'])})"
+
+
+def check_same_layers(net: Network, own: Network) -> None:
+    """Raises FormatError naming the first layer of a file that is not as in this network."""
+    if net.input.dtype != own.input.dtype:
+        raise FormatError(f"of another network: its input is {net.input.dtype}, of this one {own.input.dtype}")
+    for i, (found, wanted) in enumerate(itertools.zip_longest(net.layers, own.layers)):
+        if told(found) != told(wanted):
+            recipe = net.metadata.get("provenance", {}).get("recipe")
+            network = {key: recipe[key] for key in ("network", "options") if key in recipe} if isinstance(recipe, dict) else {}
+            raise FormatError(f"of another network: layer {i} is {told(found)}, of this one {told(wanted)}" + (f"; the file tells of {json.dumps(network)}" if network else ""))
 
 
 class Exporting(nn.Module):
@@ -219,6 +260,11 @@ class Exporting(nn.Module):
         net.metadata = metadata
         self.head.export(net, self.export_trunk(net))  # type: ignore[operator]
         return net
+
+    def restore(self, net: Network, x: Tensor) -> list[str]:
+        """The parameters from a file that such a network wrote, and statistics, which it has not, from the pixels x. Returns the parameters that begin anew.
+        Raises FormatError naming what does not fit."""
+        raise FormatError("this kind of network folds all it learns into thresholds, from which it cannot begin; give the folder of a run")
 
 
 def _halved(size: int, what: str) -> int:
@@ -261,6 +307,32 @@ class StreamNet(Exporting):
         for block in self.blocks:
             h = block.export(net, h)  # type: ignore[operator]
         return h
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What has parameters, but for the head, by the name of its layer in a file."""
+        parts: dict[str, nn.Module] = {"stem": self.stem, "stem.scale": self.stem_scale, "stem.act": self.stem_act}
+        for block in self.blocks:
+            parts.update(block.parts())  # type: ignore[operator]
+        return parts
+
+    @torch.no_grad()
+    def restore(self, net: Network, x: Tensor) -> list[str]:
+        check_same_layers(net, self.export({}))
+        layers = {layer.name: layer for layer in net.layers}
+        hooks = []
+        for name, part in self.parts().items():
+            if isinstance(part, StreamScale):  # when its sums come, made by what is restored before it
+                hooks.append(part.register_forward_pre_hook(lambda scale, inputs, layer=layers[name]: scale.restore(layer, inputs[0])))
+            else:
+                part.restore(layers[name])  # type: ignore[operator]
+        stream = net.values[layers["head.sum"].inputs[0]]
+        whole = self.head.restore(layers["head.mean"], layers["head.dense"], layers["logits"], stream.h * stream.w)
+        set_binary_weights(self, True)
+        self.eval().trunk(x)
+        for hook in hooks:
+            hook.remove()
+        set_binary_weights(self, False)
+        return [] if whole else ["head.bias", "head.weight"]
 
 
 class BitsHead(nn.Module):

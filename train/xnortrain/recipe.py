@@ -15,6 +15,7 @@ import copy
 import csv
 import ctypes
 import dataclasses
+import hashlib
 import json
 import math
 import sys
@@ -55,7 +56,7 @@ class Config:
     smoothing: float = 0.05
     epochs: tuple[int, int, int] = (2, 6, 1)
     augment: Augment = dataclasses.field(default_factory=Augment)
-    start: str = ""  # folder of a finished run whose weights this one begins with
+    start: str = ""  # folder of a finished run, or a .xnor file, whose weights this one begins with
     teacher: str = ""  # folder of a finished run to learn from
     distill: float = 0.0  # share of the loss that is the teacher's soft labels
     temperature: float = 2.0  # of those
@@ -63,6 +64,7 @@ class Config:
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 KEPT_BYTES = 1 << 30
+STATISTICS_PIXELS = 1 << 20  # of images, from which the statistics come where a run begins with a file
 
 STAGES = ("bits", "binary", "exact")
 
@@ -122,6 +124,51 @@ def finished_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+def read_file(path: Path, what: str) -> bytes:
+    if not path.is_file():
+        raise TrainingError(f"{what}: there is no file {path}")
+    return path.read_bytes()
+
+
+def restore(model: Exporting, path: Path, content: bytes, data: Dataset, what: str) -> list[str]:
+    """Weights from a file that this tool made, statistics from training images. Returns what begins anew. Raises TrainingError naming what does not fit."""
+    h, w, _ = model.shape
+    images = min(len(data.train), max(STATISTICS_PIXELS // (h * w), 1))
+    try:
+        return model.restore(Network.from_bytes(content), next(iter(Batches(data.train, images, 0, data.augment)))[0])
+    except FormatError as error:
+        raise TrainingError(f"{what}: {path}: {error}") from error
+
+
+def _check_data(path: Path, told: Any, data: Dataset) -> None:
+    if not isinstance(told, dict) or told.get("sha256") != data.sha256:
+        name = told.get("name") if isinstance(told, dict) else None
+        raise TrainingError(f"{path} was trained on {name or 'data that it does not name'} with another SHA-256, not on this {data.name}")
+
+
+def _finished_run(folder: Path, data: Dataset) -> Exporting:
+    state = finished_state(folder)
+    told = json.loads((folder / "config.json").read_text())
+    _check_data(folder, told["data"], data)
+    model = build(told["network"], data.test.images.shape[1:], len(data.labels), **told["options"])
+    model.load_state_dict(state["best"][1])
+    return model
+
+
+def _finished_file(path: Path, data: Dataset) -> Exporting:
+    content = read_file(path, "teacher")
+    try:
+        provenance = Network.from_bytes(content).metadata.get("provenance", {})
+        recipe = provenance["recipe"]
+        network, options = recipe["network"], recipe["options"]
+    except (FormatError, KeyError, TypeError) as error:
+        raise TrainingError(f"teacher: {path} is not a file of this tool: {error}") from error
+    _check_data(path, provenance.get("dataset"), data)
+    model = build(network, data.test.images.shape[1:], len(data.labels), **options)
+    restore(model, path, content, data, "teacher")
+    return model
+
+
 class Run:
     """One training run in its folder."""
 
@@ -132,28 +179,48 @@ class Run:
         self.done = [0, 0, 0]
         self.best: tuple[float, dict[str, Any] | None] = (-1.0, None)
         self.seconds, self.core_seconds = 0.0, 0.0
+        self.start_sha256 = ""  # of the file it began with
         self._check_folder()
 
     def _check_folder(self) -> None:
         """A folder of another configuration is refused before hours are spent."""
         wanted = json.loads(json.dumps({**dataclasses.asdict(self.config), "data": {"name": self.data.name, "sha256": self.data.sha256}}))
         path = self.folder / "config.json"
-        found = {**json.loads(json.dumps(dataclasses.asdict(Config()))), **json.loads(path.read_text())} if path.exists() else wanted
+        found = {**json.loads(json.dumps(dataclasses.asdict(Config()))), **json.loads(path.read_text())} if path.exists() else dict(wanted)
+        began_sha256 = found.pop("start_sha256", "")
         if found != wanted:
             different = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
             raise TrainingError(f"{path} is of a run with other settings ({', '.join(different)}); choose another --run folder or remove it")
-        path.write_text(json.dumps(wanted, indent=1) + "\n")
         if not (self.folder / "last.pt").exists():
             if self.config.start:
                 self._start_from(Path(self.config.start))
         else:
+            self.start_sha256 = began_sha256
             state = torch.load(self.folder / "last.pt", map_location="cpu")
             self.model.load_state_dict(state["model"])
             self.done, self.best, self.seconds, self.core_seconds = state["done"], state["best"], state["seconds"], state["core_seconds"]
             print(f"going on after {self.done} epochs", file=sys.stderr)
+        path.write_text(json.dumps({**wanted, **({"start_sha256": self.start_sha256} if self.start_sha256 else {})}, indent=1) + "\n")
 
-    def _start_from(self, folder: Path) -> None:
-        """The weights of a finished run, of these or other data, where shapes agree; its time counts as this run's."""
+    def _start_from(self, path: Path) -> None:
+        """Weights of another network, whose time counts as this run's."""
+        anew = self._start_from_file(path) if path.suffix == ".xnor" else self._start_from_run(path)
+        print(f"starting from {path}" + (f"; anew: {', '.join(anew)}" if anew else ""), file=sys.stderr)
+
+    def _start_from_file(self, path: Path) -> list[str]:
+        """A file that this tool made, of the same network but for the classes. Returns what begins anew."""
+        content = read_file(path, "start")
+        anew = restore(self.model, path, content, self.data, "start")
+        self.start_sha256 = hashlib.sha256(content).hexdigest()
+        told = Network.from_bytes(content).metadata.get("provenance", {})
+        if isinstance(told.get("seconds"), (int, float)) and isinstance(told.get("core_seconds"), (int, float)):
+            self.seconds, self.core_seconds = told["seconds"], told["core_seconds"]
+        else:
+            print(f"{path} does not tell how long its training took: that time is not counted", file=sys.stderr)
+        return anew
+
+    def _start_from_run(self, folder: Path) -> list[str]:
+        """A finished run, of these or other data, where shapes agree. Returns what begins anew."""
         state = finished_state(folder)
         own, found = self.model.state_dict(), state["best"][1]
         fits = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
@@ -161,8 +228,7 @@ class Run:
             raise TrainingError(f"start: {folder} is of another network: {len(fits)} of this one's {len(own)} tensors fit")
         self.model.load_state_dict(fits, strict=False)
         self.seconds, self.core_seconds = state["seconds"], state["core_seconds"]
-        anew = sorted(own.keys() - fits.keys())
-        print(f"starting from {folder}" + (f"; anew: {', '.join(anew)}" if anew else ""), file=sys.stderr)
+        return sorted(own.keys() - fits.keys())
 
     def to(self, device: str) -> None:
         """Train on a GPU, in whole float32; the checkpoint stays the same."""
@@ -172,14 +238,10 @@ class Run:
             self.teacher.to(device)
 
     @staticmethod
-    def finished(folder: Path, data: Dataset) -> Exporting:
-        """The network that a finished run left. Raises TrainingError where there is none or it is of other data."""
-        state = finished_state(folder)
-        told = json.loads((folder / "config.json").read_text())
-        if told["data"]["sha256"] != data.sha256:
-            raise TrainingError(f"{folder} was trained on {told['data']['name']} with another SHA-256, not on this {data.name}")
-        model = build(told["network"], data.test.images.shape[1:], len(data.labels), **told["options"])
-        model.load_state_dict(state["best"][1])
+    def finished(path: Path, data: Dataset) -> Exporting:
+        """The network that a finished run left in its folder, or that a file of this tool holds, in exact mode. Raises TrainingError where there is none, it
+        is of other data, or it is no network of this tool."""
+        model = _finished_file(path, data) if path.suffix == ".xnor" else _finished_run(path, data)
         set_binary_weights(model, True)
         set_exact(model, True)
         return model.eval()

@@ -75,10 +75,10 @@ def _data(settings: Settings, folder: Path | None, seed: int) -> datasets.Datase
 
 
 def _teacher(config: Config, data: datasets.Dataset) -> Exporting | None:
-    """The network of a finished run folder, to learn from."""
+    """The network to learn from."""
     if not config.teacher:
         if config.distill:
-            raise ConfigError("[training] distill: there is no teacher; name the folder of its run")
+            raise ConfigError("[training] distill: there is no teacher; name the folder of its run, or its .xnor file")
         return None
     return Run.finished(Path(config.teacher), data)
 
@@ -94,6 +94,7 @@ def _metadata(settings: Settings, arguments: argparse.Namespace, data: datasets.
         "provenance": {
             "tool": "xnor-train", "command": told_command(arguments.command_line),
             "dataset": {"name": data.name, "license": data.licence, "sha256": data.sha256}, "seed": run.config.seed, "recipe": dataclasses.asdict(run.config),
+            **({"start_sha256": run.start_sha256} if run.start_sha256 else {}),
             "seconds": round(run.seconds), "core_seconds": round(run.core_seconds), "created": datetime.date.today().isoformat(),
             "accuracy": {"integer": round(integer, 4), "float": round(run.float_accuracy(model), 4), "validation": round(accuracy(model, data.validation), 4),
                          "images": len(data.test), "split": data.split},

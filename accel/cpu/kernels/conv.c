@@ -294,77 +294,88 @@ XN_INLINE __m256i broadcast(const void *from)
     return _mm256_broadcastd_epi32(_mm_loadu_si32(from));
 }
 
+#include "accel/cpu/kernels/pairs256.h"
+
 #define PAIR_ROUNDS 31u /* a byte counts 8 bits a round */
-#define PAIR_TILE   4u
+#define PAIR_GROUP  2u  /* pixels whose sums stay in registers */
 
-/** One unit of weights is w1, w0 and W = w0 ^ w1 of 8 channels; G = ((a1 ^ w0) & (a0 ^ w1)) ^ W. */
-XN_INLINE void pair_octet(const struct xn_cpu_tile *tile, const uint8_t *weights, __m256i *total, const uint32_t n)
+/** G of one word for one half of a block, ((a1 ^ w0) & (a0 ^ w1)) ^ W, counted. */
+XN_INLINE __m256i add_pair(__m256i sum, const uint8_t *weights, __m256i a0, __m256i a1)
 {
-    __m256i sum[PAIR_TILE];
-    uint32_t room = PAIR_ROUNDS;
-
-    for (uint32_t p = 0; p < n; p++) {
-        total[p] = _mm256_set1_epi32(tile->init[p]);
-        sum[p] = _mm256_setzero_si256();
-    }
-    for (uint32_t row = 0; row < tile->rows; row++) {
-        const size_t start = row * tile->row_bytes;
-        for (uint32_t done = 0; done < tile->run;) {
-            const uint32_t words = XN_MIN(tile->run - done, room);
-            for (size_t at = start + 8 * (size_t)done; at < start + 8 * ((size_t)done + words);
-                 at += 8, weights += 96) {
-                const __m256i w1 = _mm256_load_si256((const __m256i *)(const void *)weights);
-                const __m256i w0 = _mm256_load_si256((const __m256i *)(const void *)(weights + 32));
-                const __m256i w = _mm256_load_si256((const __m256i *)(const void *)(weights + 64));
-                for (uint32_t p = 0; p < n; p++) {
-                    const uint8_t *a = (const uint8_t *)tile->pixels[p] + at;
-                    const __m256i x = _mm256_xor_si256(w1, broadcast(a));
-                    const __m256i y = _mm256_xor_si256(w0, broadcast(a + 4));
-                    sum[p] = add_counts(sum[p], _mm256_xor_si256(_mm256_and_si256(x, y), w));
-                }
-            }
-            done += words;
-            if ((room -= words) == 0) {
-                for (uint32_t p = 0; p < n; p++) {
-                    total[p] = _mm256_add_epi32(total[p], fold_counts(sum[p]));
-                    sum[p] = _mm256_setzero_si256();
-                }
-                room = PAIR_ROUNDS;
-            }
-        }
-    }
-    for (uint32_t p = 0; p < n; p++)
-        total[p] = _mm256_add_epi32(total[p], fold_counts(sum[p]));
+    const __m256i *w = (const __m256i *)(const void *)weights;
+    const __m256i x = _mm256_xor_si256(a0, w[0]), y = _mm256_xor_si256(a1, w[1]);
+    return add_counts(sum, _mm256_xor_si256(_mm256_and_si256(x, y), w[2]));
 }
 
-XN_INLINE void pair_tile(const struct xn_cpu_tile *tile, const uint32_t n)
+/** Places of the next `count` words of the window, whose next one is word *k of row *row, in bytes from its first. */
+static void place_words(const struct xn_cpu_tile *tile, uint32_t *row, uint32_t *k, uint32_t count, uint32_t *at)
 {
-    const size_t block_bytes = (size_t)tile->rows * tile->run * 96;
-    const uint8_t *weights = tile->weights;
-
-    for (uint32_t b = 0; b < tile->blocks; b++, weights += block_bytes) {
-        __m256i total[PAIR_TILE];
-        pair_octet(tile, weights, total, n);
-        for (uint32_t p = 0; p < n; p++)
-            _mm256_storeu_si256((__m256i *)(void *)(acc_of(tile, p) + b * OCTET), total[p]);
+    for (uint32_t i = 0; i < count; i++) {
+        at[i] = (uint32_t)(*row * tile->row_bytes + *k * sizeof(uint64_t));
+        if (++*k == tile->run) {
+            *k = 0;
+            ++*row;
+        }
     }
+}
+
+/** A block of pixels first..first+n-1, words at places `at`: `more` of them are added to sums that there are already. */
+XN_INLINE void pair_group(const struct xn_cpu_tile *tile, uint32_t first, const uint8_t *weights, uint32_t lane,
+                          const uint32_t *at, uint32_t count, bool more, const uint32_t n)
+{
+    const uint8_t *pixels[PAIR_GROUP];
+    __m256i sum[PAIR_GROUP][2];
+
+    for (uint32_t p = 0; p < n; p++) {
+        pixels[p] = tile->pixels[first + p];
+        sum[p][0] = sum[p][1] = _mm256_setzero_si256();
+    }
+    for (uint32_t k = 0; k < count; k++, weights += PAIR_UNIT)
+        for (uint32_t p = 0; p < n; p++) {
+            const uint8_t *a = pixels[p] + at[k];
+            const __m256i a0 = broadcast(a), a1 = broadcast(a + 4);
+            sum[p][0] = add_pair(sum[p][0], weights, a0, a1);
+            sum[p][1] = add_pair(sum[p][1], weights + PAIR_UNIT / 2, a0, a1);
+        }
+    for (uint32_t p = 0; p < n; p++) {
+        __m256i *acc = (__m256i *)(void *)(acc_of(tile, first + p) + lane);
+        const __m256i init = _mm256_set1_epi32(tile->init[first + p]);
+        for (uint32_t h = 0; h < 2; h++)
+            _mm256_storeu_si256(acc + h,
+                                _mm256_add_epi32(more ? _mm256_loadu_si256(acc + h) : init, fold_counts(sum[p][h])));
+    }
+}
+
+/** A block of all pixels, while its weights are in L1. */
+static void pair_block(const struct xn_cpu_tile *tile, const uint8_t *weights, uint32_t lane, const uint32_t *at,
+                       uint32_t count, bool more)
+{
+    uint32_t p = 0;
+
+    for (; p + PAIR_GROUP <= tile->n; p += PAIR_GROUP)
+        pair_group(tile, p, weights, lane, at, count, more, PAIR_GROUP);
+    if (p < tile->n)
+        pair_group(tile, p, weights, lane, at, count, more, 1);
 }
 
 static void bits(const struct xn_cpu_tile *tile)
 {
-    TILE_SWITCH(pair_tile, PAIR_TILE)
-}
+    const size_t words = (size_t)tile->rows * tile->run;
+    uint32_t row = 0, k = 0, at[PAIR_ROUNDS];
 
-static void bits_pack(void *unit, uint32_t lane, uint64_t raw)
-{
-    uint32_t *w = (uint32_t *)unit + lane;
-    w[0] = (uint32_t)(raw >> 32);
-    w[OCTET] = (uint32_t)raw;
-    w[2 * OCTET] = (uint32_t)raw ^ (uint32_t)(raw >> 32);
+    for (size_t done = 0; done < words; done += PAIR_ROUNDS) {
+        const uint32_t count = (uint32_t)XN_MIN(words - done, PAIR_ROUNDS);
+        const uint8_t *weights = (const uint8_t *)tile->weights + done * PAIR_UNIT;
+        place_words(tile, &row, &k, count, at);
+        for (uint32_t b = 0; b < tile->blocks; b++, weights += words * PAIR_UNIT)
+            pair_block(tile, weights, b * PAIR_BLOCK, at, count, done > 0);
+    }
 }
 
 const struct xn_cpu_bits_kernel XN_LEVEL(bits) = {
-    .conv = {.run = bits, .tile = PAIR_TILE, .block = OCTET, .unit_bytes = 96, .pack = bits_pack}, .pairs = true};
+    .conv = {.run = bits, .tile = XN_CPU_TILE_MAX, .block = PAIR_BLOCK, .unit_bytes = PAIR_UNIT, .pack = pair_pack},
+    .pairs = true,
+    .order = pair_order};
 
 #else
 
@@ -462,6 +473,66 @@ _Static_assert(XN_CPU_CEILING_WORDS <= LANES_FLUSH, "the ceiling folds once a ro
 
 /* ---- int16 x int16 ---------------------------------------------------------------------------------------------------- */
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+#define I16_BLOCK (2 * OCTET)
+#define I16_TILE  XN_CPU_TILE_MAX
+#define I16_GROUP 4u /* pixels whose sums stay in registers */
+
+/** A block of pixels first..first+n-1: two vectors of channels share what is broadcast of a pixel. */
+XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, const uint8_t *weights, uint32_t lane,
+                         const uint32_t n)
+{
+    __m256i sum[I16_GROUP][2];
+
+    for (uint32_t p = 0; p < n; p++)
+        sum[p][0] = sum[p][1] = _mm256_setzero_si256();
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const size_t start = row * tile->row_bytes;
+        for (size_t at = start; at < start + 4 * (size_t)tile->run; at += 4, weights += 4 * I16_BLOCK) {
+            const __m256i w0 = _mm256_load_si256((const __m256i *)(const void *)weights);
+            const __m256i w1 = _mm256_load_si256((const __m256i *)(const void *)(weights + 32));
+            for (uint32_t p = 0; p < n; p++) {
+                const __m256i x = broadcast((const uint8_t *)tile->pixels[first + p] + at);
+                sum[p][0] = _mm256_add_epi32(sum[p][0], _mm256_madd_epi16(x, w0));
+                sum[p][1] = _mm256_add_epi32(sum[p][1], _mm256_madd_epi16(x, w1));
+            }
+        }
+    }
+    for (uint32_t p = 0; p < n; p++)
+        for (uint32_t h = 0; h < 2; h++)
+            _mm256_storeu_si256((__m256i *)(void *)(acc_of(tile, first + p) + lane + h * OCTET), sum[p][h]);
+}
+
+#define I16_CASE(k)                                                                                                    \
+    case k:                                                                                                            \
+        i16_group(tile, p, weights, b *I16_BLOCK, k);                                                                  \
+        break;
+
+static void i16(const struct xn_cpu_tile *tile)
+{
+    const size_t block_bytes = (size_t)tile->rows * tile->run * 4 * I16_BLOCK;
+    const uint8_t *weights = tile->weights;
+
+    for (uint32_t b = 0; b < tile->blocks; b++, weights += block_bytes) {
+        uint32_t p = 0, n;
+        for (uint32_t groups = (tile->n + I16_GROUP - 1) / I16_GROUP; groups > 0; groups--, p += n) {
+            n = (tile->n - p) / groups;
+            switch (n) {
+                I16_CASE(1)
+                I16_CASE(2)
+                I16_CASE(3)
+                I16_CASE(4)
+            }
+        }
+    }
+}
+
+#else
+
+#define I16_BLOCK OCTET
+#define I16_TILE  OCTET_TILE
+
 XN_INLINE void i16_tile(const struct xn_cpu_tile *tile, const uint32_t n)
 {
     const int16_t *weights = tile->weights;
@@ -486,10 +557,12 @@ static void i16(const struct xn_cpu_tile *tile)
     TILE_SWITCH(i16_tile, OCTET_TILE)
 }
 
+#endif
+
 static void i16_pack(void *unit, uint32_t lane, uint64_t raw)
 {
     ((uint32_t *)unit)[lane] = (uint32_t)raw;
 }
 
 const struct xn_cpu_conv_kernel XN_LEVEL(i16) = {
-    .run = i16, .tile = OCTET_TILE, .block = OCTET, .unit_bytes = 4 * OCTET, .pack = i16_pack};
+    .run = i16, .tile = I16_TILE, .block = I16_BLOCK, .unit_bytes = 4 * I16_BLOCK, .pack = i16_pack};

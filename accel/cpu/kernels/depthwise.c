@@ -38,6 +38,41 @@ static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
     }
 }
 
+#elif defined(__AVX2__)
+
+/** A byte counts each of 64 channels, 32 a vector: the bytes of a word go to the channels that they hold, which look at their bit. The sums come
+ *  out in the level's order, which is that of unpacking (kernels/pairs256.h). */
+static void depthwise_pixel(const struct xn_cpu_tile *tile, uint32_t p)
+{
+    const uint64_t *weights = tile->weights;
+    const __m256i bit = _mm256_set1_epi64x((long long)UINT64_C(0x8040201008040201)), zero = _mm256_setzero_si256();
+    const __m256i low = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i high =
+        _mm256_setr_epi64x(0x0404040404040404, 0x0505050505050505, 0x0606060606060606, 0x0707070707070707);
+    int32_t *acc = acc_of(tile, p);
+    __m256i counts[2] = {zero, zero};
+
+    for (uint32_t row = 0; row < tile->rows; row++) {
+        const uint8_t *x = (const uint8_t *)tile->pixels[p] + row * tile->row_bytes;
+        for (uint32_t k = 0; k < tile->run; k++, x += tile->tap_bytes) {
+            uint64_t word;
+            memcpy(&word, x, sizeof(word));
+            const __m256i all = _mm256_set1_epi64x((long long)(word ^ *weights++));
+            const __m256i a = _mm256_and_si256(_mm256_shuffle_epi8(all, low), bit);
+            const __m256i b = _mm256_and_si256(_mm256_shuffle_epi8(all, high), bit);
+            counts[0] = _mm256_sub_epi8(counts[0], _mm256_cmpeq_epi8(a, bit));
+            counts[1] = _mm256_sub_epi8(counts[1], _mm256_cmpeq_epi8(b, bit));
+        }
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        const __m128i bytes =
+            i % 2 ? _mm256_extracti128_si256(counts[i / 2], 1) : _mm256_castsi256_si128(counts[i / 2]);
+        const __m256i half = _mm256_cvtepu8_epi16(bytes);
+        _mm256_storeu_si256((__m256i *)(void *)(acc + 16 * i), _mm256_unpacklo_epi16(half, zero));
+        _mm256_storeu_si256((__m256i *)(void *)(acc + 16 * i + 8), _mm256_unpackhi_epi16(half, zero));
+    }
+}
+
 #else
 
 /** Each byte of the result: bit j of the byte `bits`, as 0 or 1, in byte j. */
@@ -148,11 +183,28 @@ XN_INLINE void i16_store(int32_t *acc, i16s low, i16s high)
 }
 #endif
 
+/** Where tap `tap` is. */
+XN_INLINE size_t place_of_tap(const struct xn_cpu_tile *tile, uint32_t tap)
+{
+    return tap / tile->run * tile->row_bytes + tap % tile->run * tile->tap_bytes;
+}
+
+/** The same from a table: divisions take longer than what 256-bit vectors do with a tap. */
+#if defined(__AVX512BW__)
+#define I16_PLACES        0u
+#define I16_PLACE_OF(tap) place_of_tap(tile, tap)
+#else
+#define I16_PLACES        64u
+#define I16_PLACE_OF(tap) places[tap]
+#endif
+
 /** Channels c.. of pixels first..first+n-1. */
-XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_t c, const uint32_t n)
+XN_INLINE void i16_group(const struct xn_cpu_tile *tile, const size_t *places, uint32_t first, uint32_t c,
+                         const uint32_t n)
 {
     const uint32_t taps = tile->rows * tile->run;
     const int16_t *weights = (const int16_t *)tile->weights + c;
+    (void)places; /* not of every level */
     const i16s none = i16_load(weights) ^ i16_load(weights);
     i16s low[I16_GROUP], high[I16_GROUP];
 
@@ -160,8 +212,7 @@ XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_
         low[p] = high[p] = none;
     for (uint32_t tap = 0; tap < taps; tap += 2) {
         const uint32_t next = XN_MIN(tap + 1, taps - 1); /* the last one may be alone */
-        const size_t at = tap / tile->run * tile->row_bytes + tap % tile->run * tile->tap_bytes;
-        const size_t at_next = next / tile->run * tile->row_bytes + next % tile->run * tile->tap_bytes;
+        const size_t at = I16_PLACE_OF(tap), at_next = I16_PLACE_OF(next);
         const i16s w = i16_load(weights + tap * XN_CPU_CHUNK);
         const i16s w_next = next > tap ? i16_load(weights + next * XN_CPU_CHUNK) : none;
         const i16s w_low = i16_low(w, w_next), w_high = i16_high(w, w_next);
@@ -179,11 +230,15 @@ XN_INLINE void i16_group(const struct xn_cpu_tile *tile, uint32_t first, uint32_
 
 #define I16_CASE(k)                                                                                                    \
     case k:                                                                                                            \
-        i16_group(tile, p, c, XN_MIN(k, I16_GROUP));                                                                   \
+        i16_group(tile, places, p, c, XN_MIN(k, I16_GROUP));                                                           \
         break;
 
 static void depthwise_i16(const struct xn_cpu_tile *tile)
 {
+    size_t places[I16_PLACES + 1];
+
+    for (uint32_t tap = 0; I16_PLACES && tap < tile->rows * tile->run; tap++)
+        places[tap] = place_of_tap(tile, tap);
     for (uint32_t c = 0; c < XN_CPU_CHUNK; c += I16_LANES)
         for (uint32_t p = 0; p < tile->n; p += I16_GROUP)
             switch (XN_MIN(tile->n - p, I16_GROUP)) {
@@ -225,7 +280,13 @@ const struct xn_cpu_conv_kernel XN_LEVEL(depthwise_i16) = {.run = depthwise_i16,
 
 #define WORDS  XN_CPU_SLICE_WORDS
 #define PLANES XN_CPU_SLICE_PLANES
-typedef uint64_t slice __attribute__((vector_size(8 * WORDS)));
+/* Words of a vector: not more than the machine has, or the compiler keeps them in memory. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define LANES 4u
+#else
+#define LANES WORDS
+#endif
+typedef uint64_t slice __attribute__((vector_size(8 * LANES)));
 
 /** a + b + c, bit by bit. */
 XN_INLINE void full_add(const slice *a, const slice *b, const slice *c, slice *sum, slice *carry)
@@ -241,15 +302,52 @@ XN_INLINE void full_add(const slice *a, const slice *b, const slice *c, slice *s
 #endif
 }
 
-/** Eight words of tap `tap` xor weights. */
+/** Words of tap `tap` xor weights. */
 XN_INLINE void load_tap(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, uint32_t tap,
                         const uint32_t run, slice *x)
 {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    /* One load each: copies in halves would be waited for. */
+    *x = (slice)_mm256_loadu_si256(
+        (const __m256i *)(const void *)(in + tap / run * s->row_words + tap % run * s->words));
+    *x ^= (slice)_mm256_loadu_si256((const __m256i *)(const void *)(weights + tap * WORDS));
+#else
     slice w;
     memcpy(x, in + tap / run * s->row_words + tap % run * s->words, sizeof(*x));
     memcpy(&w, weights + tap * WORDS, sizeof(w));
     *x ^= LANES_ENCODED ? *x << 32 ^ w : w;
+#endif
 }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+/** Three taps of a row. */
+XN_INLINE void count_row(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, uint32_t row,
+                         slice *sum, slice *carry)
+{
+    slice a, b, c;
+    load_tap(s, in, weights, 3 * row, 3, &a);
+    load_tap(s, in, weights, 3 * row + 1, 3, &b);
+    load_tap(s, in, weights, 3 * row + 2, 3, &c);
+    full_add(&a, &b, &c, sum, carry);
+}
+
+/** Nine taps: four planes, by three rows of three; without arrays, which the compiler keeps in memory. */
+XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
+{
+    slice sum0, sum1, sum2, carry0, carry1, carry2, twos, from_ones, fours;
+
+    count_row(s, in, weights, 0, &sum0, &carry0);
+    count_row(s, in, weights, 1, &sum1, &carry1);
+    count_row(s, in, weights, 2, &sum2, &carry2);
+    full_add(&sum0, &sum1, &sum2, &plane[0], &from_ones);
+    full_add(&carry0, &carry1, &carry2, &twos, &fours);
+    plane[1] = twos ^ from_ones;
+    plane[2] = fours ^ (twos & from_ones);
+    plane[3] = fours & twos & from_ones;
+}
+
+#else
 
 /** Nine taps: four planes, by three rows of three. */
 XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
@@ -267,6 +365,8 @@ XN_INLINE void count_3x3(const struct xn_cpu_slices *s, const uint64_t *in, cons
     plane[2] = fours ^ (twos & from_ones);
     plane[3] = fours & twos & from_ones;
 }
+
+#endif
 
 /** Any window, tap by tap. */
 XN_INLINE void count_any(const struct xn_cpu_slices *s, const uint64_t *in, const uint64_t *weights, slice *plane)
@@ -295,24 +395,32 @@ XN_INLINE void compare(const slice *plane, const uint64_t *limits, const uint32_
     *bits = at_most;
 }
 
+/** Words i..i+LANES-1, as far as there are any. `block` and `lane` say where they are in the pattern of weights and limits. */
+XN_INLINE void run_slice(const struct xn_cpu_slices *s, uint32_t i, uint32_t block, uint32_t lane, const bool is_3x3)
+{
+    const uint64_t *weights = s->weights + (size_t)block * s->rows * s->run * WORDS + lane;
+    slice plane[PLANES] = {0}, bits;
+
+    if (is_3x3)
+        count_3x3(s, s->in + i, weights, plane);
+    else
+        count_any(s, s->in + i, weights, plane);
+    compare(plane, s->limits + (size_t)block * (PLANES + 1) * WORDS + lane, is_3x3 ? 4 : PLANES, &bits);
+    if (LANES_ENCODED)
+        bits ^= bits << 32;
+    if (i + LANES <= s->n)
+        memcpy(s->out + i, &bits, sizeof(bits));
+    else
+        memcpy(s->out + i, &bits, (s->n - i) * sizeof(uint64_t));
+}
+
 XN_INLINE void run_slices(const struct xn_cpu_slices *s, const bool is_3x3)
 {
-    const size_t pattern = (size_t)s->rows * s->run * WORDS;
     uint32_t block = 0; /* which words of a pixel: the pattern of weights and limits returns every s->words blocks */
 
     for (uint32_t i = 0; i < s->n; i += WORDS) {
-        slice plane[PLANES] = {0}, bits;
-        if (is_3x3)
-            count_3x3(s, s->in + i, s->weights + block * pattern, plane);
-        else
-            count_any(s, s->in + i, s->weights + block * pattern, plane);
-        compare(plane, s->limits + (size_t)block * (PLANES + 1) * WORDS, is_3x3 ? 4 : PLANES, &bits);
-        if (LANES_ENCODED)
-            bits ^= bits << 32;
-        if (i + WORDS <= s->n)
-            memcpy(s->out + i, &bits, sizeof(bits));
-        else
-            memcpy(s->out + i, &bits, (s->n - i) * sizeof(uint64_t));
+        for (uint32_t lane = 0; lane < WORDS && i + lane < s->n; lane += LANES)
+            run_slice(s, i + lane, block, lane, is_3x3);
         if (++block == s->words)
             block = 0;
     }

@@ -44,6 +44,16 @@ static void load_counts(int32_t *restrict v, const int32_t *restrict counts, uin
     for (uint32_t half = 0; half < CHUNK; half += 32)
         for (uint32_t j = 0; j < 32; j++)
             v[half + j] = half + j < n ? counts[half + j % 8 / 4 * 16 + j / 8 * 4 + j % 4] : 0;
+#elif defined(__AVX2__)
+    /* The order of kernels/pairs256.h: quarters of 4 channels alternate between the two vectors of a block. */
+    for (uint32_t i = 0; i < CHUNK; i += 16) {
+        const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(counts + i));
+        const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(counts + i + 8));
+        _mm256_store_si256((__m256i *)(void *)(v + i), _mm256_permute2x128_si256(low, high, 0x20));
+        _mm256_store_si256((__m256i *)(void *)(v + i + 8), _mm256_permute2x128_si256(low, high, 0x31));
+    }
+    if (n < CHUNK)
+        memset(v + n, 0, (CHUNK - n) * sizeof(*v));
 #else
     WIDEN_CHUNK(v, counts, n);
 #endif

@@ -43,7 +43,12 @@ uint32_t XN_LEVEL(count_pairs)(const uint64_t *words, size_t n)
     return count;
 }
 
-#define BLOCK 16u /* windows that go together */
+/* Windows that go together: not more than what one vector holds where the compiler would keep two of them in memory. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define BLOCK 8u
+#else
+#define BLOCK 16u
+#endif
 typedef int32_t block __attribute__((vector_size(4 * BLOCK)));
 typedef uint8_t block_bytes __attribute__((vector_size(BLOCK)));
 

@@ -20,7 +20,7 @@ const struct xn_cpu_kernels XN_LEVEL(kernels) = {
         },
     .depthwise_sliced = XN_LEVEL(depthwise_sliced),
     .epilogue = XN_LEVEL(epilogue),
-#if defined(__AVX512BW__)
+#if defined(__AVX2__)
     .narrow = XN_LEVEL(narrow),
 #endif
 #if defined(__AVX512VPOPCNTDQ__)
