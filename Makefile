@@ -112,10 +112,10 @@ fuzz-programs: $(FUZZ_PROGRAMS)
 # ---- what a person calls -------------------------------------------------------------------------------------------
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(filter %Makefile %.mk,$(MAKEFILE_LIST))
 
 deps: ## Install the Debian packages to build, test, measure and train
-	packaging/install-deps build demo test bench train
+	packaging/install-deps build demo test rtl bench train
 
 demo: ## Serve the shipped network on this machine's CPU, classify sample images over HTTP (KEEP=1 leaves it serving)
 	@packaging/install-deps build demo
@@ -123,8 +123,8 @@ demo: ## Serve the shipped network on this machine's CPU, classify sample images
 	@BUILD=$(BUILD) KEEP=$(KEEP) packaging/demo
 
 test: ## Build and run every suite
-	@packaging/install-deps build demo test
-	@$(MAKE) --no-print-directory all test-programs
+	@packaging/install-deps build demo test rtl
+	@$(MAKE) --no-print-directory all test-programs hls-programs rtl-programs
 	@$(MAKE) --no-print-directory VARIANT=clang all test-programs
 	@$(MAKE) --no-print-directory VARIANT=asan all test-programs
 	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs

@@ -8,6 +8,8 @@ build/rtl/%.so: $(RTL_SRC)
 	@mkdir -p $(@D)
 	$(Q)rtl/build $(subst -,$(comma),$*) $@
 
+rtl-programs: $(BUILD)/tests/engine/test_simulators $(firstword $(RTL_LIBRARIES))
+
 rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word, every cycle, a stalling memory, damaged programs
 	@packaging/install-deps build test rtl
 	@$(MAKE) --no-print-directory $(BUILD)/tests/engine/test_simulators $(RTL_LIBRARIES)
@@ -21,4 +23,4 @@ rtl-synth: ## LUTs, registers, block RAMs and DSPs of the RTL's units by yosys, 
 	@packaging/install-deps build demo rtl
 	@$(PYTHON) rtl/synth
 
-.PHONY: rtl-test rtl-synth
+.PHONY: rtl-programs rtl-test rtl-synth

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's simulations, C simulation of the HLS kernel and Verilated SystemVerilog, against the scalar definition: short forms of `make hls-test` and `make rtl-test`.
+
+A library that was not built skips its tests: `make test` builds them all."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("XN_BUILD", ROOT / "build/release"))
+PROGRAMS = BUILD / "tests/engine"
+MODELS = sorted(ROOT.glob("models/*/*.xnor"))
+HLS = dict(re.findall(r"^HLS_(p\d+) := (\S+)$", (ROOT / "hls/hls.mk").read_text(), re.MULTILINE))
+RTL_FOLDER = ROOT / "build/rtl"
+# The first geometry always; the others where somebody built them.
+RTL = [g for i, g in enumerate(re.findall(r"^RTL_GEOMETRIES := (.*)$", (ROOT / "rtl/rtl.mk").read_text(), re.MULTILINE)[0].split())
+       if i == 0 or (RTL_FOLDER / f"{g.replace(',', '-')}.so").exists()]
+HLS_SEEDS, RTL_SEEDS, IMAGES = 20, 8, 4
+TIMEOUT_S = 300
+
+
+def run(program: Path, *arguments: object) -> None:
+    if not program.exists():
+        pytest.skip(f"{program} was not built")
+    done = subprocess.run([str(program), *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+
+def library(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path} was not built")
+    return path
+
+
+@pytest.mark.parametrize("bench", [path.stem for path in sorted((ROOT / "hls/test").glob("test_*.cpp"))] + ["kernel"])
+def test_hls_units(bench: str) -> None:
+    run(BUILD / "hls" / bench, HLS_SEEDS)
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
+@pytest.mark.parametrize("name", HLS)
+def test_hls_random_programs(name: str, damaged: bool) -> None:
+    run(PROGRAMS / "test_simulators", *["--damaged"] * damaged, "--geometry", HLS[name], "--seeds", HLS_SEEDS, library(BUILD / f"libxnor-sim-hls-{name}.so"))
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+def test_hls_networks(model: Path) -> None:
+    run(PROGRAMS / "test_networks", "--geometry", "4T", "--images", IMAGES, library(BUILD / "libxnor-sim-hls-4t.so"), model)
+
+
+@pytest.mark.parametrize("how", ["--cycles", "--stalls", "--damaged"])
+@pytest.mark.parametrize("geometry", RTL)
+def test_rtl_random_programs(geometry: str, how: str) -> None:
+    run(PROGRAMS / "test_simulators", "--geometry", geometry, "--seeds", RTL_SEEDS, how, library(RTL_FOLDER / f"{geometry.replace(',', '-')}.so"))
+
+
+def test_boards_fit() -> None:
+    """AM, RM and weights of each board's geometry fit its part."""
+    run(ROOT / "hls/boards/build", "--check")
