@@ -4,7 +4,7 @@
 RTL_SRC        := $(wildcard rtl/*.sv rtl/*.svh rtl/sim/*.cpp) rtl/build hls/include/xnor_isa.h hls/include/xnor_sim.h
 RTL_SEEDS      := $(or $(SEEDS),60)
 RTL_GEOMETRIES := 2,1,1,256,256,64 $(if $(SEEDS),4,2,2,256,256,64)
-RTL_NETWORKS   := 4,2,2,4608,4096,512# 2T
+RTL_NETWORKS   := 8,4,4,12288,4096,1024# 4T
 RTL_IMAGES      = $(or $(IMAGES),3)
 rtl_library     = build/rtl/$(subst $(comma),-,$(1)).so
 # Verilator's output and the test program are made side by side, also where `make` was called without -j.
@@ -21,10 +21,10 @@ rtl-test: ## Random programs through the Verilated engine and the scalar definit
 	@set -e; $(foreach g,$(RTL_GEOMETRIES),$(foreach how,--cycles --stalls --damaged, \
 	    $(BUILD)/tests/engine/test_simulators --geometry $(g) --seeds $(RTL_SEEDS) $(how) $(call rtl_library,$(g));))
 
-rtl-networks: ## Shipped networks through the Verilated engine as 2T: exact logits, and the cycles of the model (IMAGES of each: 3)
+rtl-networks: ## Shipped networks through the Verilated engine as 4T: exact logits, and the cycles of the model (IMAGES of each: 3)
 	@packaging/install-deps build test rtl
 	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_networks $(call rtl_library,$(RTL_NETWORKS))
-	@$(BUILD)/tests/engine/test_networks --geometry 2T --cycles --images $(RTL_IMAGES) $(call rtl_library,$(RTL_NETWORKS)) $(wildcard models/*/*.xnor)
+	@$(BUILD)/tests/engine/test_networks --geometry 4T --cycles --images $(RTL_IMAGES) $(call rtl_library,$(RTL_NETWORKS)) $(wildcard models/*/*.xnor)
 
 rtl-synth: ## LUTs, registers, block RAMs and DSPs of the RTL's units by yosys, against rtl/budget.json
 	@packaging/install-deps build demo rtl
