@@ -3,7 +3,8 @@
 # rtl-test is short: one small geometry. With SEEDS=n both small ones, n programs each.
 RTL_SRC        := $(wildcard rtl/*.sv rtl/*.svh rtl/sim/*.cpp) rtl/build hls/include/xnor_isa.h hls/include/xnor_sim.h
 RTL_SEEDS      := $(or $(SEEDS),60)
-RTL_GEOMETRIES := 2,1,1,256,256,64 $(if $(SEEDS),4,2,2,256,256,64)
+RTL_LARGER     := 4,2,2,256,256,64
+RTL_GEOMETRIES := 2,1,1,256,256,64 $(if $(SEEDS),$(RTL_LARGER))
 RTL_NETWORKS   := 8,4,4,12288,4096,1024# 4T
 RTL_IMAGES      = $(or $(IMAGES),3)
 rtl_library     = build/rtl/$(subst $(comma),-,$(1)).so
