@@ -1,26 +1,36 @@
-# The engine in SystemVerilog: Verilated libraries of small geometries, tests, LUT counts.
-RTL_SRC        := $(wildcard rtl/*.sv rtl/*.svh rtl/sim/*.cpp) rtl/build
-RTL_GEOMETRIES := 2,1,1,256,256,64 4,2,2,256,256,64
-RTL_LIBRARIES  := $(patsubst %,build/rtl/%.so,$(subst $(comma),-,$(RTL_GEOMETRIES)))
-RTL_SEEDS      ?= 100
+# The engine in SystemVerilog: Verilated libraries, tests, LUT counts. A geometry is P,PI,PR,AM_ROWS,RM_ROWS,WB_WORDS, commas as dashes in file names.
+#
+# rtl-test is short: one small geometry. With SEEDS=n both small ones, n programs each.
+RTL_SRC        := $(wildcard rtl/*.sv rtl/*.svh rtl/sim/*.cpp) rtl/build hls/include/xnor_isa.h hls/include/xnor_sim.h
+RTL_SEEDS      := $(or $(SEEDS),60)
+RTL_LARGER     := 4,2,2,256,256,64
+RTL_GEOMETRIES := 2,1,1,256,256,64 $(if $(SEEDS),$(RTL_LARGER))
+RTL_NETWORKS   := 8,4,4,12288,4096,1024# 4T
+RTL_IMAGES      = $(or $(IMAGES),3)
+rtl_library     = build/rtl/$(subst $(comma),-,$(1)).so
+# Verilator's output and the test program are made side by side, also where `make` was called without -j.
+RTL_JOBS        = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2)
 
 build/rtl/%.so: $(RTL_SRC)
 	@mkdir -p $(@D)
+	$(if $(filter 0,$(V)),@echo "  RTL   $@")
 	$(Q)rtl/build $(subst -,$(comma),$*) $@
 
-rtl-programs: $(BUILD)/tests/engine/test_simulators $(firstword $(RTL_LIBRARIES))
+rtl-programs: $(BUILD)/tests/engine/test_simulators $(call rtl_library,$(firstword $(RTL_GEOMETRIES)))
 
-rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word, every cycle, a stalling memory, damaged programs
+rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word and cycle, a stalling memory, starts after errors (SEEDS of each: 60)
 	@packaging/install-deps build test rtl
-	@$(MAKE) --no-print-directory $(BUILD)/tests/engine/test_simulators $(RTL_LIBRARIES)
-	@for g in $(RTL_GEOMETRIES); do \
-	    for how in --cycles --stalls --damaged; do \
-	        $(BUILD)/tests/engine/test_simulators --geometry $$g --seeds $(RTL_SEEDS) $$how build/rtl/$$(echo $$g | tr , -).so || exit 1; \
-	    done; \
-	done
+	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_simulators $(foreach g,$(RTL_GEOMETRIES),$(call rtl_library,$(g)))
+	@set -e; $(foreach g,$(RTL_GEOMETRIES),$(foreach how,--cycles --stalls --damaged, \
+	    $(BUILD)/tests/engine/test_simulators --geometry $(g) --seeds $(RTL_SEEDS) $(how) $(call rtl_library,$(g));))
+
+rtl-networks: ## Shipped networks through the Verilated engine as 4T: exact logits, and the cycles of the model (IMAGES of each: 3)
+	@packaging/install-deps build test rtl
+	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_networks $(call rtl_library,$(RTL_NETWORKS))
+	@$(BUILD)/tests/engine/test_networks --geometry 4T --cycles --images $(RTL_IMAGES) $(call rtl_library,$(RTL_NETWORKS)) $(wildcard models/*/*.xnor)
 
 rtl-synth: ## LUTs, registers, block RAMs and DSPs of the RTL's units by yosys, against rtl/budget.json
 	@packaging/install-deps build demo rtl
 	@$(PYTHON) rtl/synth
 
-.PHONY: rtl-programs rtl-test rtl-synth
+.PHONY: rtl-programs rtl-test rtl-networks rtl-synth

@@ -3,8 +3,10 @@
 //
 // The memory answers a burst READ_LATENCY cycles after it took its address, a beat a cycle, bursts in order; writes one cycle later. With a
 // stall seed every channel's valid and ready come at random. Each cycle the ports are held to AXI: what is valid stays, unchanged,
-// until it is taken; bursts do not cross 4 KB; WLAST stands where it belongs. The job's parts lie far from each other, the input at an odd
-// address if the memory stalls: an access outside of them, or against the protocol, ends the run with -1 and a line on stderr.
+// until it is taken; bursts do not cross 4 KB; WLAST stands where it belongs; nothing is under way when the engine says done. The job's
+// parts lie far from each other, the input at an odd address if the memory stalls: an access outside of them, or against the
+// protocol, ends the run with -1 and a line on stderr. The engine is reset when it is opened and after such a run only: one
+// program follows another by registers alone, also after an error.
 #include <cstdio>
 #include <cstring>
 #include <deque>
@@ -61,7 +63,7 @@ struct xn_sim {
     region regions[5];
     held ar, aw, w;
     uint64_t cycle = 0, seed = 0;
-    bool stalls = false, bad = false;
+    bool stalls = false, bad = false, hung = true; /* until its first reset */
     unsigned status_beats = 0;
     xn_isa_status status;
 };
@@ -201,8 +203,7 @@ void reset(xn_sim *s)
     s->write_data.clear();
     s->answers.clear();
     s->ar = s->aw = s->w = held();
-    s->bad = false;
-    s->status_beats = 0;
+    s->bad = s->hung = false;
     s->top->m_axi_rvalid = s->top->m_axi_bvalid = 0;
     s->top->rst = 1;
     tick(s);
@@ -290,7 +291,9 @@ int xn_sim_run(xn_sim *s, const xn_sim_job *job, xn_isa_status *ret_status)
     s->regions[4] = {STATUS, nullptr, reinterpret_cast<uint8_t *>(&s->status), sizeof(s->status)};
     s->stalls = job->stall_seed != 0;
     s->seed = job->stall_seed * 0x9e3779b97f4a7c15ull | 1;
-    reset(s);
+    if (s->bad || s->hung)
+        reset(s);
+    s->status_beats = 0;
     write_address(s, XN_ISA_REG_PROGRAM, PROGRAM);
     write_address(s, XN_ISA_REG_STREAM, STREAM);
     write_address(s, XN_ISA_REG_INPUT, INPUT + odd);
@@ -305,7 +308,10 @@ int xn_sim_run(xn_sim *s, const xn_sim_job *job, xn_isa_status *ret_status)
         tick(s);
     while (!s->bad && s->cycle < limit && !(read_register(s, XN_ISA_REG_CONTROL) & 2))
         ;
-    if (s->bad || s->cycle >= limit)
+    s->hung = s->cycle >= limit;
+    if (!s->reads.empty() || !s->write_addresses.empty() || !s->write_data.empty())
+        complain(s, "done with a read or a write under way", s->cycle);
+    if (s->bad || s->hung)
         return -1;
     *ret_status = s->status;
     return 0;

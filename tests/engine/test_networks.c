@@ -2,9 +2,10 @@
  * Whole networks through a simulator of the engine, a shared library behind hls/include/xnor_sim.h: compiled for its
  * geometry, run on random images in one job, all logits equal to the scalar reference's.
  *
- *     test_networks --geometry 4T [--images N] [--seed S] LIBRARY NETWORK.xnor...
+ *     test_networks --geometry 4T [--images N] [--seed S] [--cycles] LIBRARY NETWORK.xnor...
  *
- * Prints images a second of the simulation and, where the library counts them, its cycles an image. Exit 1: something differs. */
+ * Prints images a second of the simulation and, where the library counts them, its cycles an image. --cycles: those of the whole
+ * job are the cycle model's. All networks run on one engine, one after another, as a host switches them. Exit 1: something differs. */
 #include <dlfcn.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -28,6 +29,7 @@ struct options {
     const char *geometry;
     uint32_t images;
     uint64_t seed;
+    bool cycles;
 };
 
 _Noreturn static void fail(const char *what, const char *why)
@@ -88,22 +90,26 @@ static uint32_t count_different(const struct xn_network *network, const struct x
     return different;
 }
 
+static bool same_cycles(const struct xn_engine_program *program, const struct xn_sim_job *job, uint64_t got)
+{
+    uint64_t want = xn_engine_cycles(program, job->images, NULL);
+
+    if (got != want)
+        printf("%" PRIu64 " cycles for %u images, the model says %" PRIu64 "\n", got, job->images, want);
+    return got == want;
+}
+
 /** One network: whether it ran to its end and all images are the reference's. */
-static bool run_network(const struct options *options, const struct simulator *s, const char *path)
+static bool run_network(const struct options *options, const struct simulator *s, struct xn_sim *sim,
+                        const struct xn_isa_geometry *geometry, const char *path)
 {
     struct xn_error error = {0};
-    struct xn_isa_geometry geometry;
     struct xn_network *network;
     struct xn_engine_program *program;
     struct xn_isa_status status = {0};
-    const char *why = NULL;
 
-    if (xn_engine_geometry_parse(options->geometry, &geometry, &error) < 0 ||
-        xn_network_load(path, &network, &error) < 0 || xn_engine_compile(network, &geometry, &program, &error) < 0)
+    if (xn_network_load(path, &network, &error) < 0 || xn_engine_compile(network, geometry, &program, &error) < 0)
         fail(path, error.text);
-    struct xn_sim *sim = s->open(&geometry, &why);
-    if (!sim)
-        fail(s->name, why);
     uint8_t *images = random_images(options, network->input_bytes);
     int32_t *output = checked(calloc(options->images, program->output_words * sizeof(*output)));
     struct xn_sim_job job = {.program = program->descriptors,
@@ -123,17 +129,17 @@ static bool run_network(const struct options *options, const struct simulator *s
     printf("%s - %s, %s: %u images, %u differ, error %u; %.1f images/s simulated, %" PRIu64 " cycles/image\n",
            different ? "not ok" : "ok", path, s->name, options->images, different, status.error,
            options->images / seconds, status.cycles / options->images);
+    bool ok = different == 0 && (!options->cycles || same_cycles(program, &job, status.cycles));
     free(images);
     free(output);
-    s->close(sim);
     xn_engine_program_free(program);
     xn_network_free(network);
-    return different == 0;
+    return ok;
 }
 
 static void usage(const char *name)
 {
-    fprintf(stderr, "usage: %s --geometry G [--images N] [--seed S] LIBRARY NETWORK.xnor...\n", name);
+    fprintf(stderr, "usage: %s --geometry G [--images N] [--seed S] [--cycles] LIBRARY NETWORK.xnor...\n", name);
     exit(2);
 }
 
@@ -142,8 +148,12 @@ int main(int argc, char **argv)
     static const struct option names[] = {{"geometry", required_argument, NULL, 'g'},
                                           {"images", required_argument, NULL, 'i'},
                                           {"seed", required_argument, NULL, 's'},
+                                          {"cycles", no_argument, NULL, 'c'},
                                           {0}};
     struct options options = {.images = 50, .seed = xn_random_seed(1)};
+    struct xn_isa_geometry geometry;
+    struct xn_error error = {0};
+    const char *why = NULL;
     bool ok = true;
 
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -153,13 +163,21 @@ int main(int argc, char **argv)
             options.images = (uint32_t)strtoul(optarg, NULL, 10);
         else if (option == 's')
             options.seed = strtoull(optarg, NULL, 0);
+        else if (option == 'c')
+            options.cycles = true;
         else
             usage(argv[0]);
     }
     if (!options.geometry || options.images < 1 || optind + 2 > argc)
         usage(argv[0]);
+    if (xn_engine_geometry_parse(options.geometry, &geometry, &error) < 0)
+        fail(options.geometry, error.text);
     struct simulator s = load_simulator(argv[optind]);
+    struct xn_sim *sim = s.open(&geometry, &why);
+    if (!sim)
+        fail(s.name, why);
     for (int i = optind + 1; i < argc; i++)
-        ok = run_network(&options, &s, argv[i]) && ok;
+        ok = run_network(&options, &s, sim, &geometry, argv[i]) && ok;
+    s.close(sim);
     return ok ? 0 : 1;
 }

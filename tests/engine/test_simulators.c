@@ -6,7 +6,8 @@
  *
  * A program is run again and again, cut by an END behind its first pass, its second, ..., so that no pass's result is
  * overwritten before it is looked at and the first pass that differs is the one that is shown. Without --geometry each seed has its
- * own; a library that refuses it skips the seed. --damaged: bits of the descriptors flipped; statuses alone are compared. --stalls: the
+ * own; a library that refuses it skips the seed. --damaged: bits of the descriptors flipped; statuses alone are compared, and
+ * then the logits of the program as it was, on the engine as the damaged one left it. --stalls: the
  * memory port stalls at random (RTL). --cycles: an engine that counts cycles has counted those of the cycle model (accel/engine/cycles.c),
  * with --stalls no fewer. Exit 1: something differs, or a library ran nothing. */
 #include <dlfcn.h>
@@ -203,6 +204,33 @@ static bool compare(const struct comparison *c, const struct simulator *s, struc
     return is_same;
 }
 
+/** The whole undamaged program after the damaged one, in an engine that was not reset: its status, output and cycles are those of a new
+ *  engine. (Memories are not: words that no pass of it wrote are the damaged one's.) */
+static bool compare_after(const struct comparison *c, const struct simulator *s, struct xn_sim *sim)
+{
+    struct xn_random_program *whole = xn_random_program_new(c->seed, &c->program->geometry);
+    struct comparison after = {c->options, whole, c->seed, whole->n - 1};
+    const char *why;
+    struct xn_sim *want = xn_sim_open(&whole->geometry, &why);
+    struct xn_sim_job got_job = job_of(&after, whole->descriptors), want_job = job_of(&after, whole->descriptors);
+    struct xn_isa_status got = {0}, expected = {0};
+
+    if (!want)
+        abort();
+    int want_r = xn_sim_run(want, &want_job, &expected), got_r = s->run(sim, &got_job, &got);
+    bool is_same = same_status(got_r, &got, want_r, &expected) && same_output(&got_job, &want_job) &&
+                   same_cycles(&after, whole->descriptors, &got);
+    if (!is_same) {
+        printf("  started again after the damaged program\n");
+        complain(&after, s->name);
+    }
+    free(got_job.output);
+    free(want_job.output);
+    xn_sim_close(want);
+    xn_random_program_free(whole);
+    return is_same;
+}
+
 /** A seed: every beginning of its program, a damaged one as a whole. */
 static bool run_seed(const struct options *options, struct simulator *s, uint64_t seed)
 {
@@ -225,6 +253,8 @@ static bool run_seed(const struct options *options, struct simulator *s, uint64_
     struct comparison c = {options, program, seed, options->damaged ? program->n - 1 : 1};
     for (; is_same && c.passes < program->n; c.passes++)
         is_same = compare(&c, s, sim, want);
+    if (is_same && options->damaged)
+        is_same = compare_after(&c, s, sim);
     if (options->verbose && is_same)
         printf("# seed %" PRIu64 ": %u passes\n", seed, program->n - 1);
     s->ran++;
