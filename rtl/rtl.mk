@@ -21,4 +21,9 @@ rtl-synth: ## LUTs, registers, block RAMs and DSPs of the RTL's units by yosys, 
 	@packaging/install-deps build demo rtl
 	@$(PYTHON) rtl/synth
 
+rtl-dot: ## The binary dot product in LUTs: the generated compressors proven by simulation and counted by yosys (RTL_DOT: options of rtl/gen/measure)
+	@packaging/install-deps build test rtl
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) rtl/gen/measure $(RTL_DOT)
+
+.PHONY: rtl-dot
 .PHONY: rtl-test rtl-synth
