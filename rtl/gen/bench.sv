@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The generated dot products of one size against $countones: -DBITS, -DCOMPRESSORS and -DPAIR name size and modules.
+// The generated dot products of one size, a multiple of 16, against $countones: -DBITS, -DCOMPRESSORS and -DPAIR name size and modules.
 // Every pattern of x and w in every window of four bits, and of two with the two that pair with them, the rest at 0, at 1, and at random; runs of
-// differing bits of every length at every place; random vectors. The pair form is checked by its identity, 2 G + A - W.
+// differing bits of every length at every place; random vectors; at S = 16 every x ^ w. The pair form is checked by its identity, 2 G + A - W.
 module bench;
     reg [`BITS-1:0] x, w, other_x, other_w;
     wire [31:0] count, pairs;
@@ -25,9 +25,9 @@ module bench;
     endtask
 
     task random;
-        for (i = 0; i < `BITS; i = i + 32) begin
-            x[i +: 32] = $urandom;
-            w[i +: 32] = $urandom;
+        for (i = 0; i < `BITS; i = i + 16) begin
+            x[i +: 16] = 16'($urandom);
+            w[i +: 16] = 16'($urandom);
         end
     endtask
 
@@ -59,6 +59,12 @@ module bench;
             random;
             check;
         end
+        if (`BITS <= 16)
+            for (at = 0; at < 1 << `BITS; at = at + 1) begin
+                random;
+                x = w ^ `BITS'(at);
+                check;
+            end
         $display("S = %0d: %0d vectors: equal", `BITS, vectors);
         $finish;
     end
