@@ -15,7 +15,7 @@ A module has ports x, w (S bits) and count. Bits of one weight stand in a column
   ternary adder  the last three rows in one LUT6_2 a column: the sum of three bits with the carry that O5 of the column before hands on as DI.
                  The first column takes two bits more, as DI and as carry in
 
-A 7:3 counter and a ternary adder both take away two bits a LUT, which no other counter of this family exceeds.
+A 7:3 counter and a ternary adder both take away two bits a LUT; a full adder one.
 
 The pair form counts half as many bits. Of two pairs (x0, w0), (x1, w1), with A = x0 ^ x1 and W = w0 ^ w1, let G = A == W ? x0 ^ w0 : W. Then
 
