@@ -33,4 +33,8 @@ rtl-synth: ## LUTs, registers, block RAMs and DSPs of the RTL's units by yosys, 
 	@packaging/install-deps build demo rtl
 	@$(PYTHON) rtl/synth
 
-.PHONY: rtl-programs rtl-test rtl-networks rtl-synth
+rtl-dot: ## The binary dot product in LUTs: the generated compressors proven by simulation and counted by yosys (RTL_DOT: options of rtl/gen/measure)
+	@packaging/install-deps build test rtl
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) rtl/gen/measure $(RTL_DOT)
+
+.PHONY: rtl-programs rtl-test rtl-networks rtl-synth rtl-dot

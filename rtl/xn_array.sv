@@ -8,20 +8,7 @@ module xn_differ (input wire [63:0] a, b, output wire [6:0] count);
 `ifdef VERILATOR
     assign count = 7'($countones(a ^ b));
 `else
-    // Full adders first: their sum and carry are a LUT6 each, of three pairs; then what yosys makes of additions.
-    wire [63:0] x = a ^ b;
-    reg [20:0] ones, twos;
-    reg [6:0] sum;
-    integer i;
-    always_comb begin
-        sum = x[63];
-        for (i = 0; i < 21; i = i + 1) begin
-            ones[i] = x[3 * i] ^ x[3 * i + 1] ^ x[3 * i + 2];
-            twos[i] = (x[3 * i] & x[3 * i + 1]) | (x[3 * i] & x[3 * i + 2]) | (x[3 * i + 1] & x[3 * i + 2]);
-            sum = sum + {5'd0, twos[i], ones[i]};
-        end
-    end
-    assign count = sum;
+    xn_dot_compressors_64 dot (a, b, count); // rtl/gen/compressor.py, by rtl/synth
 `endif
 endmodule
 
