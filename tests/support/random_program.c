@@ -405,7 +405,7 @@ static bool draw_residual(struct growth *g, struct draft *t)
         return false;
     for (uint32_t i = 0; i < g->n_maps; i++) {
         const struct map *o = &g->maps[i];
-        if (o->kind == STREAM && o->h == m->h && o->w == m->w && groups_of(m->channels) <= o->pitch)
+        if (o->kind == STREAM && o->h == m->h && o->w == m->w && groups_of(d->channels) <= o->pitch)
             *m = *o;
     }
     d->residual_base = m->base;
