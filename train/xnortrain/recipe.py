@@ -57,7 +57,7 @@ class Config:
     epochs: tuple[int, int, int] = (2, 6, 1)
     augment: Augment = dataclasses.field(default_factory=Augment)
     start: str = ""  # folder of a finished run, or a .xnor file, whose weights this one begins with
-    teacher: str = ""  # folder of a finished run to learn from
+    teacher: str = ""  # folder of a finished run, or a .xnor file, to learn from
     distill: float = 0.0  # share of the loss that is the teacher's soft labels
     temperature: float = 2.0  # of those
 
@@ -124,18 +124,23 @@ def finished_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def read_file(path: Path, what: str) -> bytes:
+def _read_network(path: Path, what: str) -> tuple[Network, str]:
+    """The network of a .xnor file, and the file's SHA-256. `what`: the setting that names it. Raises TrainingError."""
     if not path.is_file():
         raise TrainingError(f"{what}: there is no file {path}")
-    return path.read_bytes()
+    content = path.read_bytes()
+    try:
+        return Network.from_bytes(content), hashlib.sha256(content).hexdigest()
+    except FormatError as error:
+        raise TrainingError(f"{what}: {path} is not a file of this tool: {error}") from error
 
 
-def restore(model: Exporting, path: Path, content: bytes, data: Dataset, what: str) -> list[str]:
-    """Weights from a file that this tool made, statistics from training images. Returns what begins anew. Raises TrainingError naming what does not fit."""
+def _restore(model: Exporting, net: Network, data: Dataset, path: Path, what: str) -> list[str]:
+    """Weights from the network of a file, statistics from training images. Returns what begins anew. Raises TrainingError naming what does not fit."""
     h, w, _ = model.shape
     images = min(len(data.train), max(STATISTICS_PIXELS // (h * w), 1))
     try:
-        return model.restore(Network.from_bytes(content), next(iter(Batches(data.train, images, 0, data.augment)))[0])
+        return model.restore(net, next(iter(Batches(data.train, images, 0, data.augment)))[0])
     except FormatError as error:
         raise TrainingError(f"{what}: {path}: {error}") from error
 
@@ -156,16 +161,15 @@ def _finished_run(folder: Path, data: Dataset) -> Exporting:
 
 
 def _finished_file(path: Path, data: Dataset) -> Exporting:
-    content = read_file(path, "teacher")
+    net, _ = _read_network(path, "teacher")
     try:
-        provenance = Network.from_bytes(content).metadata.get("provenance", {})
-        recipe = provenance["recipe"]
+        recipe = net.metadata["provenance"]["recipe"]
         network, options = recipe["network"], recipe["options"]
-    except (FormatError, KeyError, TypeError) as error:
-        raise TrainingError(f"teacher: {path} is not a file of this tool: {error}") from error
-    _check_data(path, provenance.get("dataset"), data)
+    except (KeyError, TypeError) as error:
+        raise TrainingError(f"teacher: {path} is not a file of this tool: it does not tell its {error}") from error
+    _check_data(path, net.metadata["provenance"].get("dataset"), data)
     model = build(network, data.test.images.shape[1:], len(data.labels), **options)
-    restore(model, path, content, data, "teacher")
+    _restore(model, net, data, path, "teacher")
     return model
 
 
@@ -209,10 +213,9 @@ class Run:
 
     def _start_from_file(self, path: Path) -> list[str]:
         """A file that this tool made, of the same network but for the classes. Returns what begins anew."""
-        content = read_file(path, "start")
-        anew = restore(self.model, path, content, self.data, "start")
-        self.start_sha256 = hashlib.sha256(content).hexdigest()
-        told = Network.from_bytes(content).metadata.get("provenance", {})
+        net, self.start_sha256 = _read_network(path, "start")
+        anew = _restore(self.model, net, self.data, path, "start")
+        told = net.metadata.get("provenance", {})
         if isinstance(told.get("seconds"), (int, float)) and isinstance(told.get("core_seconds"), (int, float)):
             self.seconds, self.core_seconds = told["seconds"], told["core_seconds"]
         else:

@@ -6,7 +6,7 @@
     [network]    kind, width, blocks, stem_stride, stem_kernel, estimator, scales, normalise
     [network.precision]   "block*.depthwise" = "int8"; "stem" = {weights = "binary"}: the last pattern that fits a layer's name counts
     [training]   seed, batch, lr, decay, schedule, restarts, scale_l2, smoothing, epochs (of the three stages), teacher, distill, temperature, start
-                 start: the folder of a finished run, or a .xnor file of this tool, whose weights the run begins with
+                 start, teacher: the folder of a finished run, or a .xnor file of this tool, whose weights the run begins with, or whose answers it learns
     [augment]    shift, flip, rotate, zoom, contrast, cutout: changes to the data set's own
 """
 
