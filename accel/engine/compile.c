@@ -92,8 +92,7 @@ static void done(struct xn_compiler *c)
 /** Equal chunks of the window, where it is longer than the weight buffer. */
 static int set_chunk(const struct xn_compiler *c, struct xn_isa_descriptor *d, uint32_t layer)
 {
-    const uint64_t steps = xn_engine_window_steps(d),
-                   tiles = d->out_h * xn_isa_ceil(d->out_w, xn_isa_tile(d, c->geometry));
+    const uint64_t steps = xn_isa_steps(d), tiles = d->out_h * xn_isa_ceil(d->out_w, xn_isa_tile(d, c->geometry));
     const uint32_t room = c->geometry->wb_words;
 
     if (steps > XN_ISA_STEPS_MAX)

@@ -117,12 +117,6 @@ static inline bool xn_compiler_is_depthwise(const struct xn_network *n, uint32_t
            l->groups == xn_layer_output(n, layer)->c;
 }
 
-/** Steps of the window of all chunks together. */
-static inline uint64_t xn_engine_window_steps(const struct xn_isa_descriptor *d)
-{
-    return (uint64_t)d->kernel_h * d->kernel_w * d->words;
-}
-
 /** "layer 3 (conv "stem"): TEXT", and `code`. */
 int xn_compiler_refuse(const struct xn_compiler *c, uint32_t layer, int code, const char *format, ...) XN_PRINTF(4, 5);
 

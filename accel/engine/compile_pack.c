@@ -24,7 +24,7 @@ bool xn_compiler_stream_bytes(const struct xn_engine_step *step, size_t *ret_byt
         *ret_bytes = 0;
         return true;
     }
-    return xn_mul_size(xn_engine_window_steps(&step->d), XN_ISA_WEIGHT_BYTES, &bytes) &&
+    return xn_mul_size(xn_isa_steps(&step->d), XN_ISA_WEIGHT_BYTES, &bytes) &&
            xn_add_size(bytes, XN_ISA_POST_BYTES, &bytes) &&
            xn_mul_size(bytes, xn_isa_ceil(step->d.channels, XN_ISA_LANES), ret_bytes);
 }
@@ -139,7 +139,7 @@ static struct filters filters_of(const struct xn_network *n, const struct xn_eng
 static void pack_group(const struct xn_network *n, const struct xn_engine_step *step, const struct filters *f,
                        uint32_t group, uint8_t *to)
 {
-    const size_t steps = xn_engine_window_steps(&step->d);
+    const size_t steps = xn_isa_steps(&step->d);
 
     for (uint32_t i = 0; i < XN_ISA_LANES && group * XN_ISA_LANES + i < step->d.channels; i++) {
         const uint32_t channel = channel_of(step->out, step->first_out + group * XN_ISA_LANES + i);
@@ -161,7 +161,7 @@ static void pack_group(const struct xn_network *n, const struct xn_engine_step *
 void xn_compiler_pack(const struct xn_compiler *c, const struct xn_engine_step *step, uint8_t *to)
 {
     const struct filters f = filters_of(c->network, step);
-    const size_t group_bytes = XN_ISA_POST_BYTES + xn_engine_window_steps(&step->d) * XN_ISA_WEIGHT_BYTES;
+    const size_t group_bytes = XN_ISA_POST_BYTES + xn_isa_steps(&step->d) * XN_ISA_WEIGHT_BYTES;
 
     if (step->d.op == XN_ISA_INPUT || step->d.op == XN_ISA_OR)
         return;

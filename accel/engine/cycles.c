@@ -76,7 +76,7 @@ static bool shares_banks(const struct xn_isa_descriptor *d, const struct xn_isa_
 static struct shape shape_of(const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g)
 {
     const uint32_t tile = xn_isa_tile(d, g);
-    struct shape s = {.steps = (uint64_t)d->kernel_h * d->kernel_w * d->words,
+    struct shape s = {.steps = xn_isa_steps(d),
                       .groups = xn_isa_ceil(d->channels, XN_ISA_LANES),
                       .step_cycles = shares_banks(d, g, tile) ? tile : xn_isa_step_cycles(d),
                       .tile = tile,

@@ -73,7 +73,7 @@ static void put_line(const struct xn_engine_program *p, uint32_t i, FILE *out)
     }
     put_window(d, out);
     put_post(d, out);
-    if (d->chunk && d->chunk < d->kernel_h * d->kernel_w * d->words)
+    if (d->chunk && d->chunk < xn_isa_steps(d))
         fprintf(out, " chunks of %u", d->chunk);
     fprintf(out, "  (layers %u..%u, %" PRIu64 " bytes)\n", pass->first_layer, pass->last_layer, pass->stream_bytes);
 }

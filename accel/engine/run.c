@@ -331,7 +331,7 @@ struct stream {
 /** BINARY, INT8 or VECTOR: group after group, each with its part of the stream. -1: the stream ends before. */
 static int run_groups(struct pass *p, struct stream *stream)
 {
-    uint64_t steps = (uint64_t)p->d->kernel_h * p->d->kernel_w * p->d->words;
+    uint64_t steps = xn_isa_steps(p->d);
     uint64_t group_bytes = XN_ISA_POST_BYTES + steps * XN_ISA_WEIGHT_BYTES;
 
     for (p->group = 0; p->group < xn_isa_ceil(p->d->channels, LANES); p->group++) {

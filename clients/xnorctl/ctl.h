@@ -16,6 +16,11 @@ enum {
 
 #define XN_CTL_URL "http://127.0.0.1:8000"
 
+/** --geometry of the engine where none is given, and its help. */
+#define XN_CTL_GEOMETRY "4T"
+#define XN_CTL_GEOMETRY_HELP                                                                                           \
+    "of the engine: 1T, 2T, " XN_CTL_GEOMETRY " (default), or as text, like\nP8,PI4,PR4,AM12288,RM4096,WB1024"
+
 /** What is said before or after the command's name. */
 struct xn_ctl {
     const char *command; /**< its name, for messages */

@@ -272,12 +272,10 @@ static int run_all(const struct xn_ctl *ctl, const struct estimate *e, const str
 int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv)
 {
     struct estimate e = {.images = 64};
-    const char *geometry_name = "4T";
+    const char *geometry_name = XN_CTL_GEOMETRY;
     double clock_mhz = 250;
     const struct xn_opt opts[] = {
-        {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G",
-         "of the engine: 1T, 2T, 4T (default), or as text, like\n"
-         "P8,PI4,PR4,AM12288,RM4096,WB1024"},
+        {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G", XN_CTL_GEOMETRY_HELP},
         {"clock", 'c', XN_OPT_DOUBLE, &clock_mhz, 1, 10000, "MHZ", "planned clock (250)"},
         {"images", 'n', XN_OPT_U64, &e.images, 1, 1000000, "N", "images of a batch on the card (64)"},
     };

@@ -282,9 +282,7 @@ int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv)
     const char *geometry_name = NULL;
     const struct xn_opt opts[] = {
         {"engine", 'e', XN_OPT_FLAG, &engine, 0, 0, NULL, "list the program that the network is on the engine"},
-        {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G",
-         "of the engine: 1T, 2T, 4T (default), or as text, like\n"
-         "P8,PI4,PR4,AM12288,RM4096,WB1024"},
+        {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G", XN_CTL_GEOMETRY_HELP},
     };
     const struct xn_opt_about about = {"FILE.xnor", "Check a network file as a server would, and show what is in it.",
                                        "Exit status: 0 the file is good (--engine: and fits the geometry), 1 it is not "
@@ -304,7 +302,7 @@ int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv)
         xn_opt_usage(ctl, "--geometry goes with --engine");
     if (engine && ctl->json)
         xn_opt_usage(ctl, "--engine has no JSON");
-    if (xn_engine_geometry_parse(geometry_name ? geometry_name : "4T", &geometry, &error) < 0)
+    if (xn_engine_geometry_parse(geometry_name ? geometry_name : XN_CTL_GEOMETRY, &geometry, &error) < 0)
         xn_opt_usage(ctl, "%s", error.text);
     if (xn_network_load(files[0], &network, &error) < 0) {
         xn_error_prefix(&error, 0, "%s", files[0]);

@@ -210,6 +210,12 @@ static inline uint64_t xn_isa_ceil(uint64_t a, uint64_t b)
     return (a + b - 1) / b;
 }
 
+/** Steps of a pass's window, all chunks together. */
+static inline uint64_t xn_isa_steps(const struct xn_isa_descriptor *d)
+{
+    return (uint64_t)d->kernel_h * d->kernel_w * d->words;
+}
+
 /** Rows of a memory of `banks` banks that a map takes: AM has 2P, RM has PR. */
 static inline uint64_t xn_isa_map_rows(uint64_t height, uint64_t width, uint64_t pitch, uint64_t banks)
 {
@@ -275,7 +281,7 @@ static inline uint32_t xn_isa_check_op(const struct xn_isa_descriptor *d)
 
 static inline uint32_t xn_isa_check_shape(const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g)
 {
-    uint64_t steps = (uint64_t)d->kernel_h * d->kernel_w * d->words;
+    uint64_t steps = xn_isa_steps(d);
     uint64_t tiles = d->out_h * xn_isa_ceil(d->out_w, xn_isa_tile(d, g));
 
     if (xn_isa_bad_side(d->height) || xn_isa_bad_side(d->width) || xn_isa_bad_side(d->out_h) ||

@@ -98,7 +98,7 @@ inline uint32_t groups_of(const descriptor &d)
 
 inline uint32_t steps_of(const descriptor &d)
 {
-    return d.kernel_h * d.kernel_w * d.words;
+    return (uint32_t)xn_isa_steps(&d);
 }
 
 inline int64_t clamp(int64_t v, int64_t least, int64_t most)

@@ -13,6 +13,14 @@ static int byte(uint64_t v, uint32_t i, bool is_signed)
     return is_signed && b > 127 ? b - 256 : b;
 }
 
+/** Whether a pixel is used (mostly), and its sums so far. */
+static void random_pixel(random_source &r, bool &used, xn::sums &s)
+{
+    used = r.below(4) > 0;
+    for (auto &sum : s.lane)
+        sum = (int32_t)r.of_bits(24);
+}
+
 static void binary(random_source &r)
 {
     const uint32_t channels = r.from_to(1, 64);
@@ -25,9 +33,7 @@ static void binary(random_source &r)
         lane &= mask; /* channels that are not there are 0 in both */
     for (uint32_t i = 0; i < XN_P; i++) {
         x[i] = r.word() & mask;
-        used[i] = r.below(4) > 0;
-        for (auto &sum : s[i].lane)
-            sum = (int32_t)r.of_bits(24);
+        random_pixel(r, used[i], s[i]);
     }
     std::memcpy(before, s, sizeof(s));
     top_binary(x, used, channels, w, s);
@@ -50,9 +56,7 @@ static void int8(random_source &r)
     xn::sums s[XN_PI], before[XN_PI];
     for (uint32_t i = 0; i < XN_PI; i++) {
         x[i] = r.word();
-        used[i] = r.below(4) > 0;
-        for (auto &sum : s[i].lane)
-            sum = (int32_t)r.of_bits(24);
+        random_pixel(r, used[i], s[i]);
     }
     std::memcpy(before, s, sizeof(s));
     top_int8(x, used, source, w, s);
