@@ -60,6 +60,8 @@ def test_folder_with_test_part(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         datasets.image_folder(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="neither train-images-idx3-ubyte.gz nor train-images-idx3-ubyte"):
+        datasets.fashion_mnist(tmp_path)
     folder = folder_of(tmp_path / "mine", {"dog": 20, "cat": 20, "empty": 0})
     with pytest.raises(ValueError, match="no images .* in class empty"):
         datasets.image_folder(folder)

@@ -88,7 +88,10 @@ def fashion_mnist(folder: Path = FASHION_MNIST_FOLDER, validation: int = 5000, s
     def load(stem: str) -> Split:
         arrays = []
         for kind, rank in (("images", 3), ("labels", 1)):
-            path = next(p for p in (folder / f"{stem}-{kind}-idx{rank}-ubyte.gz", folder / f"{stem}-{kind}-idx{rank}-ubyte") if p.exists())
+            name = f"{stem}-{kind}-idx{rank}-ubyte"
+            path = next((p for p in (folder / f"{name}.gz", folder / name) if p.exists()), None)
+            if path is None:
+                raise FileNotFoundError(f"{folder} holds neither {name}.gz nor {name}: it is no folder of Fashion-MNIST; without one, the Debian package's is read")
             arrays.append(read_idx(path))
             digest.update(arrays[-1].tobytes())
         return Split(arrays[0][..., None], arrays[1].astype(np.int64))
