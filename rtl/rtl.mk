@@ -1,13 +1,14 @@
 # The engine in SystemVerilog: Verilated libraries, tests, LUT counts. A geometry is P,PI,PR,AM_ROWS,RM_ROWS,WB_WORDS, commas as dashes in file names.
 #
-# rtl-test is short: one small geometry. With SEEDS=n both small ones, n programs each.
+# rtl-test is short: one small geometry. With SEEDS=n all small ones, n programs each; with GEOMETRIES="..." those.
 RTL_SRC        := $(wildcard rtl/*.sv rtl/*.svh rtl/sim/*.cpp) rtl/build hls/include/xnor_isa.h hls/include/xnor_sim.h
 RTL_SEEDS      := $(or $(SEEDS),60)
-RTL_LARGER     := 4,2,2,256,256,64
+RTL_LARGER     := 4,4,2,256,256,64 8,8,4,256,256,64
 RTL_GEOMETRIES := 2,1,1,256,256,64 $(if $(SEEDS),$(RTL_LARGER))
-RTL_NETWORKS   := 8,4,4,12288,4096,1024# 4T
+RTL_NETWORKS   := 8,8,4,12288,4096,1024# 4T
 RTL_IMAGES      = $(or $(IMAGES),3)
 rtl_library     = build/rtl/$(subst $(comma),-,$(1)).so
+RTL_TESTED      = $(or $(GEOMETRIES),$(RTL_GEOMETRIES))
 # Verilator's output and the test program are made side by side, also where `make` was called without -j.
 RTL_JOBS        = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2)
 
@@ -18,18 +19,29 @@ build/rtl/%.so: $(RTL_SRC)
 
 rtl-programs: $(BUILD)/tests/engine/test_simulators $(call rtl_library,$(firstword $(RTL_GEOMETRIES)))
 
-rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word and cycle, a stalling memory, starts after errors (SEEDS of each: 60)
+build/rtl/dsp/bench: rtl/gen/dsp.sv rtl/xn_dsp.sv rtl/xn_array.sv
+	$(if $(filter 0,$(V)),@echo "  RTL   $@")
+	$(Q)env -u MAKEFLAGS verilator --binary -O3 -Wno-fatal -Wno-lint -Wno-STMTDLY -Irtl --top-module bench --Mdir $(@D) -o bench $^ >$(@D).log
+
+rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word and cycle, a stalling memory, starts after errors (SEEDS of each: 60; GEOMETRIES: other ones, "8,4,4,256,256,64 ...")
 	@packaging/install-deps build test rtl
-	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_simulators $(foreach g,$(RTL_GEOMETRIES),$(call rtl_library,$(g)))
-	@set -e; $(foreach g,$(RTL_GEOMETRIES),$(foreach how,--cycles --stalls --damaged, \
+	@mkdir -p build/rtl
+	@$(MAKE) --no-print-directory build/rtl/dsp/bench
+	@build/rtl/dsp/bench +verilator+seed+$(or $(SEED),1)
+	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_simulators $(foreach g,$(RTL_TESTED),$(call rtl_library,$(g)))
+	@set -e; $(foreach g,$(RTL_TESTED),$(foreach how,--cycles --stalls --damaged, \
 	    $(BUILD)/tests/engine/test_simulators --geometry $(g) --seeds $(RTL_SEEDS) $(how) $(call rtl_library,$(g));))
+
+rtl-formal: ## Properties of the RTL's units proven by yosys and z3 (RTL_FORMAL: options of rtl/formal/prove, --mutants for one)
+	@packaging/install-deps build demo rtl
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) rtl/formal/prove $(RTL_FORMAL)
 
 rtl-networks: ## Shipped networks through the Verilated engine as 4T: exact logits, and the cycles of the model (IMAGES of each: 3)
 	@packaging/install-deps build test rtl
 	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_networks $(call rtl_library,$(RTL_NETWORKS))
 	@$(BUILD)/tests/engine/test_networks --geometry 4T --cycles --images $(RTL_IMAGES) $(call rtl_library,$(RTL_NETWORKS)) $(wildcard models/*/*.xnor)
 
-rtl-synth: ## LUTs, registers, block RAMs and DSPs of the RTL's units by yosys, against rtl/budget.json
+rtl-synth: ## LUTs, registers, memories and DSPs of whole engines, 2T and 4T, by yosys, against rtl/budget.json and their boards
 	@packaging/install-deps build demo rtl
 	@$(PYTHON) rtl/synth
 
@@ -37,4 +49,4 @@ rtl-dot: ## The binary dot product in LUTs: the generated compressors proven by 
 	@packaging/install-deps build test rtl
 	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) rtl/gen/measure $(RTL_DOT)
 
-.PHONY: rtl-programs rtl-test rtl-networks rtl-synth rtl-dot
+.PHONY: rtl-programs rtl-test rtl-networks rtl-synth rtl-dot rtl-formal

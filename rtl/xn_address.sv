@@ -5,7 +5,8 @@
 //
 // Pixel j of a tile lies `j * stride` beside the first, in a column of banks of its own: column * pitch is one multiplier a
 // pixel; counters for it would be three registers and two adders a pixel. Strides with which two pixels of a tile share
-// a bank (multiples of 4 where tiles have P pixels) take a cycle a pixel. OR's words are groups here.
+// a bank (multiples of 4 where tiles have P pixels) take a cycle a pixel; where a map has one pixel, the
+// tile's others are not read. LARGEST's words are groups here.
 `include "xn_defs.svh"
 module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 64, LB = 3) (
     input wire clk, rst, init, step,
@@ -32,11 +33,12 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
     wire [12:0] height = d[32 * `HEIGHT +: 13], width = d[32 * `WIDTH +: 13], out_h = d[32 * `OUT_H +: 13];
     wire [12:0] out_w = d[32 * `OUT_W +: 13], kernel_h = d[32 * `KERNEL_H +: 13], kernel_w = d[32 * `KERNEL_W +: 13];
     wire [12:0] stride_h = d[32 * `STRIDE_H +: 13], stride_w = d[32 * `STRIDE_W +: 13];
-    wire [16:0] words = op == `OP_OR ? 17'd1 : d[32 * `WORDS +: 17], pitch = d[32 * `PITCH +: 17];
+    wire [16:0] words = op == `OP_LARGEST ? 17'd1 : d[32 * `WORDS +: 17], pitch = d[32 * `PITCH +: 17];
     wire is_rm = source == `I16;
-    wire [4:0] tile = op == `OP_BINARY ? P : op == `OP_INT8 ? PI : 1;
-    wire shared = out_w > 1 && ((op == `OP_BINARY && P > 1 && stride_w[1:0] == 0)
-                                || (op == `OP_INT8 && PI > 1 && (stride_w & (4 * P / PI - 1)) == 0));
+    wire has_p = `HAS_P(d), has_pi = op == `OP_INT8;
+    wire [4:0] tile = `TILE(d);
+    wire shared = out_w > 1 && ((has_p && P > 1 && stride_w[1:0] == 0)
+                                || (has_pi && PI > 1 && (stride_w & (4 * P / PI - 1)) == 0));
     wire halves = op == `OP_VECTOR && (source == `U8 || source == `I8);
     wire [4:0] sub_last = shared ? tile - 5'd1 : {4'd0, halves};
 
@@ -48,7 +50,7 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
     reg [AW-1:0] row0, row;
     wire sub_end = sub == sub_last, w_end = w + 1 == words, kx_end = kx + 1 == kernel_w, ky_end = ky + 1 == kernel_h;
     wire window_end = w_end && kx_end && ky_end, x_end = {1'b0, x} + {9'd0, tile} >= {1'b0, out_w}, y_end = y + 1 == out_h;
-    wire signed [25:0] tile_stride = op == `OP_BINARY ? P * stride_w : op == `OP_INT8 ? PI * stride_w : stride_w;
+    wire signed [25:0] tile_stride = has_p ? P * stride_w : has_pi ? PI * stride_w : stride_w;
     wire signed [25:0] left = -$signed({13'd0, d[32 * `PAD_LEFT +: 13]}), top = -$signed({13'd0, d[32 * `PAD_TOP +: 13]});
     wire [12:0] rest = out_w - x, tile_pixels = rest < {8'd0, tile} ? rest : {8'd0, tile};
     wire chunk_full = word + 1 == d[32 * `CHUNK +: 19];
@@ -56,8 +58,8 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
 
     assign now_last = sub_end && window_end;
     assign now_group_end = now_last && x_end && y_end;
-    assign now_chunk_end = op != `OP_OR && sub_end && (window_end ? x_end && y_end : chunk_full);
-    assign now_post = post_groups[4:0];
+    assign now_chunk_end = `HAS_WEIGHTS(d) && sub_end && (window_end ? x_end && y_end : chunk_full);
+    assign now_post = op == `OP_LARGEST ? 5'd1 : post_groups[4:0];
 
     always_ff @(posedge clk) begin
         if (step) begin
@@ -124,7 +126,7 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
     reg [P*AW-1:0] s2_column;
     reg [P*LB-1:0] s2_bank;
     wire [16:0] source_group = d[32 * `SOURCE_GROUP +: 17] + group;
-    wire [17:0] offset = op == `OP_OR ? {1'b0, group} : op == `OP_VECTOR ? (is_rm ? {1'b0, source_group} : source == `BITS
+    wire [17:0] offset = op == `OP_LARGEST ? {1'b0, group} : op == `OP_VECTOR ? (is_rm ? {1'b0, source_group} : source == `BITS
         ? {3'd0, source_group[16:2]} : {source_group, sub[0]}) : op == `OP_INT8 && source == `BITS ? {4'd0, w[16:3]} : {1'b0, w};
     wire [AW-1:0] s1_pixel0_column = is_rm ? s1_ix[25:0] >> LR : s1_ix[25:0] >> LB;
     reg [P*26-1:0] beside; // j * stride, once a pass
@@ -141,7 +143,7 @@ module xn_address #(parameter P = 4, PI = 2, PR = 2, AW = 8, LW = 6, WB_WORDS = 
         s1_half <= halves && sub[0];
         s1_chunk_end <= step && now_chunk_end;
         s1_part <= op == `OP_VECTOR ? {1'b0, source_group[1:0]} : w[2:0];
-        s1_enable <= shared ? 1 << sub : op == `OP_BINARY ? {P{1'b1}} : op == `OP_INT8 ? {PI{1'b1}} : 1;
+        s1_enable <= shared ? 1 << sub : out_w == 1 ? 1 : has_p ? {P{1'b1}} : has_pi ? {PI{1'b1}} : 1;
         s1_weight <= word + (weights_buffer ? WB_WORDS : 0);
         s1_row <= row + offset;
         s1_row_inside <= $unsigned(iy) < height;

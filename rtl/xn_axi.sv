@@ -43,7 +43,7 @@ module xn_registers (
             bvalid <= 1;
             for (i = 0; i < 4; i = i + 1)
                 if (wstrb[i] && awaddr[6:2] != 0) file[awaddr[6:2]][8 * i +: 8] <= wdata[8 * i +: 8];
-            if (awaddr[6:2] == 0 && wstrb[0] && wdata[0] && idle) start <= 1;
+            if (awaddr[6:2] == 0 && wstrb[0] && wdata[0] && idle && !start) start <= 1;
         end
         if (read) begin
             rvalid <= 1;
@@ -59,7 +59,7 @@ module xn_registers (
     end
 endmodule
 
-// Reads for three clients (0 descriptors, 1 stream, 2 input), the lower first. A request is a number of beats from a
+// Reads for three clients (0 descriptors, 1 stream, 2 input), 0 first, then 2, then 1. A request is a number of beats from a
 // beat's address on; it is cut at 4 KB. Clients have room for what they ask: rready is always set. Data comes in the order
 // of the requests; r_client says whose it is.
 module xn_reader (

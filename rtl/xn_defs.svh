@@ -7,6 +7,10 @@
 `define OP(d) d[31:0]
 `define FLAG(d, n) d[32 + (n)]
 `define WORD(d, n) d[32 * (n) +: 32]
+`define IS_END(d) (`OP(d) == `OP_END || `OP(d) == `OP_TURN)
+`define HAS_P(d) (d[2:0] == `OP_BINARY || (d[2:0] == `OP_LARGEST && !`FLAG(d, `BATCH)))
+`define HAS_WEIGHTS(d) (d[2:0] == `OP_BINARY || d[2:0] == `OP_INT8 || (d[2:0] == `OP_VECTOR && !`FLAG(d, `MAX) && !`FLAG(d, `ONES)))
+`define TILE(d) (`HAS_P(d) ? P : d[2:0] == `OP_INT8 ? PI : 1)
 
 `define SOURCE 2
 `define HEIGHT 3
@@ -35,13 +39,16 @@
 `define DEST_GROUP 26
 `define SOURCE_GROUP 27
 `define ROW_BYTES 28
+`define DEST_WIDTH 29
+`define DEST_STEP 30
 
 `define OP_END 0
 `define OP_INPUT 1
 `define OP_BINARY 2
 `define OP_INT8 3
 `define OP_VECTOR 4
-`define OP_OR 5
+`define OP_LARGEST 5
+`define OP_TURN 6
 
 `define BITS 0
 `define U8 1
@@ -59,6 +66,8 @@
 `define QUANTIZE 8
 `define UNSIGNED 9
 `define LOGITS 10
+`define BATCH 11
+`define ONES 12
 
 `define ERROR_OP 1
 `define ERROR_SHAPE 2

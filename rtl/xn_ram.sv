@@ -2,7 +2,7 @@
 // A memory with one write port (an enable for each of PARTS parts of a row) and one read port, data one cycle later. An
 // access beyond ROWS is not made but reported: the last line of defence behind the checker.
 `include "xn_defs.svh"
-module xn_ram #(parameter WIDTH = 64, PARTS = 4, ROWS = 16, AW = 8) (
+module xn_ram #(parameter WIDTH = 64, PARTS = 4, ROWS = 16, AW = 8, parameter STYLE = "block") (
     input wire clk,
     input wire [PARTS-1:0] we,
     input wire [AW-1:0] waddr,
@@ -15,7 +15,7 @@ module xn_ram #(parameter WIDTH = 64, PARTS = 4, ROWS = 16, AW = 8) (
 );
     localparam PW = WIDTH / PARTS;
     localparam [AW:0] LIMIT = ROWS;
-    (* ram_style = "block" *) reg [WIDTH-1:0] mem [0:ROWS-1];
+    (* ram_style = STYLE *) reg [WIDTH-1:0] mem [0:ROWS-1];
     integer i;
 
     assign read_fault = re && {1'b0, raddr} >= LIMIT;

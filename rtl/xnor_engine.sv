@@ -6,7 +6,9 @@
 // Nothing waits between S0 and the writing of results; what could not go on is not begun.
 `include "xn_defs.svh"
 module xnor_engine #(
-    parameter P = 4, PI = 2, PR = 2, AM_ROWS = 256, RM_ROWS = 256, WB_WORDS = 64
+    parameter P = 4, PI = 2, PR = 2, AM_ROWS = 256, RM_ROWS = 256, WB_WORDS = 64,
+    parameter WIDE = P >= 8,       // post lanes of four DSPs instead of two
+    parameter URAM = P >= 8        // AM and RM in URAM
 ) (
     input wire clk, rst,
     input wire [6:0] s_axi_control_awaddr, input wire s_axi_control_awvalid, output wire s_axi_control_awready,
@@ -68,29 +70,38 @@ module xnor_engine #(
     wire [2:0] next_error;
     wire [18:0] next_steps;
     wire [16:0] next_groups;
-    wire [AW-1:0] next_row_pitch, next_first_row, next_stride_rows;
+    wire [AW-1:0] next_row_pitch, next_first_row, next_stride_rows, next_dest_row, next_dest_skip;
+    wire [12:0] next_dest_x0, turn_image;
+    wire [31:0] image;
+    wire tail, next_turn_end, next_rewinds;
     wire take = state == NEXT && next_valid && error == 0;
     wire [1:0] weights_full, post_full, post_free;
     reg [1:0] weights_free;
     wire [1023:0] weights;
-    wire [8191:0] post;
+    wire post_in, post_into;
+    wire [3:0] post_lane;
+    wire [255:0] post;
     wire [LW:0] s3_weight;
     wire s3_valid;
 
     xn_fetch #(P, PI, PR, AM_ROWS, RM_ROWS, WB_WORDS, AW, LW) fetch_i (
         clk, rst, start, program_at, stream_at, images, input_bytes, output_words, req[1:0], ack[1:0], fetch_at,
         fetch_beats, r_valid, r_data, r_client, next_valid, take, next_d, next_index, next_error, next_steps, next_groups,
-        next_row_pitch, next_first_row, next_stride_rows, weights_full, weights_free, s3_valid, s3_weight, weights,
-        post_full, post_free, post);
+        next_row_pitch, next_first_row, next_stride_rows, next_dest_x0, next_dest_row, next_dest_skip, image, turn_image, tail,
+        next_turn_end, next_rewinds, weights_full, weights_free, s3_valid, s3_weight, weights,
+        post_full, post_free, post_in, post_into, post_lane, post);
 
     // ---- programs and passes
     reg [1023:0] d;
     reg [12:0] index;
     reg [18:0] steps;
     reg [16:0] groups;
-    reg [AW-1:0] row_pitch, first_row, stride_rows;
-    reg [31:0] image;
-    reg [63:0] input_at, output_at, cycles;
+    reg [AW-1:0] row_pitch, first_row, stride_rows, dest_row, dest_skip;
+    reg [12:0] dest_x0;
+    reg [63:0] input_at, output_at, tail_output_at, cycles; // of the image; of the turn's first
+    reg [31:0] turn_words;                                  // of the outputs of the turn's images so far
+    wire [63:0] next_output_at = output_at + {output_words, 2'b00};
+    wire [12:0] next_images = tail ? turn_image + 1 : 1; // that BATCH has
     reg [2:0] error;
     reg [2:0] fault;
     reg input_start;
@@ -107,14 +118,17 @@ module xnor_engine #(
             IDLE: if (start) begin
                 state <= images == 0 ? STATUS : NEXT;
                 cycles <= 1;
-                image <= 0;
                 index <= 0;
                 error <= 0;
                 input_at <= first_input_at;
                 output_at <= first_output_at;
+                tail_output_at <= first_output_at;
+                turn_words <= output_words;
             end
             NEXT: if (take) begin
                 d <= next_d;
+                if (`FLAG(next_d, `BATCH) && next_d[2:0] != `OP_LARGEST && next_d[32 * `OUT_W +: 13] > next_images)
+                    d[32 * `OUT_W +: 13] <= next_images;
                 index <= next_index;
                 error <= next_error;
                 steps <= next_steps;
@@ -122,16 +136,22 @@ module xnor_engine #(
                 row_pitch <= next_row_pitch;
                 first_row <= next_first_row;
                 stride_rows <= next_stride_rows;
+                dest_x0 <= next_dest_x0;
+                dest_row <= next_dest_row;
+                dest_skip <= next_dest_skip;
                 if (next_error != 0) state <= STATUS;
                 else if (next_d[2:0] == `OP_INPUT) begin
                     input_start <= 1;
                     state <= INPUT;
-                end else if (next_d[2:0] != `OP_END) state <= SETUP;
-                else begin
-                    image <= image + 1;
+                end else if (!`IS_END(next_d)) state <= SETUP;
+                else if (next_rewinds) begin
                     input_at <= input_at + input_bytes;
-                    output_at <= output_at + {output_words, 2'b00};
-                    if (image + 1 == images) state <= STATUS;
+                    output_at <= next_output_at;
+                    turn_words <= next_turn_end ? output_words : turn_words + output_words;
+                    if (next_turn_end) begin
+                        tail_output_at <= next_output_at;
+                        if (image + 1 == images) state <= STATUS;
+                    end
                 end
             end
             SETUP: state <= RUN;
@@ -156,8 +176,8 @@ module xnor_engine #(
     reg [4:0] last_steps; // the last step of a window, 1 to 5 cycles ago
     wire now_last, now_chunk_end, now_group_end, weights_buffer, s3_chunk_end;
     wire [4:0] now_post;
-    wire stream_ready = op == `OP_OR || (weights_full[weights_buffer] && !weights_given[weights_buffer]
-                                         && post_full[post_buffer] && !post_given[post_buffer]);
+    wire stream_ready = (!`HAS_WEIGHTS(d) || (weights_full[weights_buffer] && !weights_given[weights_buffer]))
+                        && (op == `OP_LARGEST || (post_full[post_buffer] && !post_given[post_buffer]));
     wire post_ready = !now_last || (spacing == 0 && !(`FLAG(d, `LOGITS) && (tiles_open != 0 || !post_quiet)));
     // The only conflict at a read port: a residual is read eight cycles after a window's last step, a source word of RM three.
     wire rm_taken = last_steps[4] && d[32 * `SOURCE +: 2] == `I16 && `FLAG(d, `RESIDUAL);
@@ -170,8 +190,8 @@ module xnor_engine #(
         if (step && now_last) spacing <= `FLAG(d, `QUANTIZE) ? {now_post, 1'b0} - 1 : {1'b0, now_post} - 1;
         else if (spacing != 0) spacing <= spacing - 1;
         weights_given <= (weights_given & ~weights_free) | (step && now_chunk_end ? 2'b1 << weights_buffer : 2'b0);
-        post_given <= (post_given & ~post_free) | (step && now_group_end && op != `OP_OR ? 2'b1 << post_buffer : 2'b0);
-        if (step && now_group_end && op != `OP_OR) post_buffer <= !post_buffer;
+        post_given <= (post_given & ~post_free) | (step && now_group_end && op != `OP_LARGEST ? 2'b1 << post_buffer : 2'b0);
+        if (step && now_group_end && op != `OP_LARGEST) post_buffer <= !post_buffer;
         weights_free <= s3_chunk_end ? 2'b1 << (s3_weight >= WB_WORDS) : 2'b0;
         if (rst || start) {last_steps, tiles_open, spacing, weights_given, post_given, post_buffer} <= 0;
     end
@@ -193,7 +213,8 @@ module xnor_engine #(
     // ---- memories
     wire [8*P-1:0] post_am_we;
     wire [AW-1:0] post_am_at, input_am_at, rm_read_at, rm_write_at;
-    wire [128*P-1:0] post_am_out, am_data;
+    wire [128*P-1:0] am_data;
+    wire [64*P-1:0] post_am_out; // banks P apart have the same
     wire [2*P-1:0] input_am_we, am_read_fault, am_write_fault;
     wire [63:0] input_am_data;
     wire rm_residual_re, rm_read_fault, rm_write_fault;
@@ -202,15 +223,15 @@ module xnor_engine #(
 
     generate
         for (g = 0; g < 2 * P; g = g + 1) begin : am
-            xn_ram #(.WIDTH(64), .PARTS(4), .ROWS(AM_ROWS), .AW(AW)) bank (
+            xn_ram #(.WIDTH(64), .PARTS(4), .ROWS(AM_ROWS), .AW(AW), .STYLE(URAM ? "ultra" : "block")) bank (
                 .clk(clk), .we(state == INPUT ? {4{input_am_we[g]}} : post_am_we[4 * g +: 4]),
                 .waddr(state == INPUT ? input_am_at : post_am_at),
-                .wdata(state == INPUT ? input_am_data : post_am_out[64 * g +: 64]),
+                .wdata(state == INPUT ? input_am_data : post_am_out[64 * (g % P) +: 64]),
                 .re(am_re[g]), .raddr(am_read_at[AW * g +: AW]), .rdata(am_data[64 * g +: 64]),
                 .read_fault(am_read_fault[g]), .write_fault(am_write_fault[g]));
         end
     endgenerate
-    xn_ram #(.WIDTH(256 * PR), .PARTS(PR), .ROWS(RM_ROWS), .AW(AW)) rm (
+    xn_ram #(.WIDTH(256 * PR), .PARTS(PR), .ROWS(RM_ROWS), .AW(AW), .STYLE(URAM ? "ultra" : "block")) rm (
         .clk(clk), .we(rm_we), .waddr(rm_write_at), .wdata(rm_out), .re(rm_residual_re || rm_source_re),
         .raddr(rm_residual_re ? rm_read_at : rm_source_at), .rdata(rm_data), .read_fault(rm_read_fault),
         .write_fault(rm_write_fault));
@@ -237,12 +258,10 @@ module xnor_engine #(
         s5_enable <= s4_valid ? s4_enable : {P{1'b0}};
         s5_add <= s4_inside | {P{minus_one}};
         for (i = 0; i < P; i = i + 1) begin
-            s5_words[64 * i +: 64] <= 0;
-            for (b = 0; b < 2 * P; b = b + 1)
-                if (s4_bank[LB * i +: LB] == b && s4_inside[i]) s5_words[64 * i +: 64] <= am_data[64 * b +: 64];
+            s5_words[64 * i +: 64] <= am_data[64 * s4_bank[LB * i +: LB] +: 64];
+            if (!s4_inside[i]) s5_words[64 * i +: 64] <= 0;
         end
-        for (b = 0; b < PR; b = b + 1)
-            if (s4_bank[LB-1:0] == b) s5_residual <= rm_data[256 * b +: 256];
+        s5_residual <= rm_data[256 * (s4_bank[LB-1:0] & (PR - 1)) +: 256];
         s5_weights <= weights;
         s6_last <= s5_last;
         s7_last <= s6_last;
@@ -254,25 +273,26 @@ module xnor_engine #(
     wire [P*25-1:0] seen;
     wire [PI*16*32-1:0] int8_sums;
     wire [511:0] vector_sums;
-    wire [63:0] any;
+    wire [64*P-1:0] largest;
 
     xn_binary #(P) binary_i (clk, s5_enable, s5_add, s5_first, s5_tap, d[32 * `CHANNELS_IN +: 25], s5_words, s5_weights,
                              binary_sums, seen);
     xn_int8 #(PI) int8_i (clk, s5_enable[PI-1:0], s5_add[PI-1:0], s5_first, d[32 * `SOURCE +: 2], s5_part, s5_words[64*PI-1:0],
                           s5_weights, int8_sums);
     xn_vector vector_i (clk, s5_enable[0], s5_add[0], s5_first, s5_half, `FLAG(d, `MAX), d[32 * `SOURCE +: 2], s5_part[1:0],
-                        s5_words[63:0], s5_residual, s5_weights, vector_sums, any);
+                        s5_words[63:0], s5_residual, `HAS_WEIGHTS(d) ? s5_weights : {16{64'd1}}, vector_sums);
+    xn_largest #(P) largest_i (clk, s5_enable, s5_add, s5_first, d[32 * `SOURCE +: 2], s5_words, largest);
 
     // ---- results
     wire out_req;
     wire [31:0] out_index, out_data;
-    wire out_fault = out_req && out_index >= output_words;
-    wire [63:0] out_at = output_at + {out_index, 2'b00};
+    wire out_fault = out_req && out_index >= (tail && `FLAG(d, `BATCH) ? turn_words : output_words);
+    wire [63:0] out_at = (tail ? tail_output_at : output_at) + {out_index, 2'b00};
 
-    xn_post #(P, PI, PR, AW) post_i (
-        clk, rst || start, state == SETUP, d, post, post_free, start, tile_in, binary_sums, seen, int8_sums, vector_sums, any,
-        post_quiet, rm_residual_re, rm_read_at, rm_data, rm_we, rm_write_at, rm_out, post_am_we, post_am_at, post_am_out,
-        out_req, write_ready && !status_write, out_index, out_data);
+    xn_post #(P, PI, PR, AW, WIDE) post_i (
+        clk, rst || start, state == SETUP, d, dest_x0, dest_row, dest_skip, next_d, post_in, post_into, post_lane, post, post_free,
+        start, s6_last, tile_in, binary_sums, seen, int8_sums, vector_sums, largest, post_quiet, rm_residual_re, rm_read_at, rm_data, rm_we,
+        rm_write_at, rm_out, post_am_we, post_am_at, post_am_out, out_req, write_ready && !status_write, out_index, out_data);
 
     always_comb begin
         write_req = status_write || (out_req && !out_fault);
@@ -280,7 +300,8 @@ module xnor_engine #(
         write_strobe = status_write ? 32'hffffffff : 32'hf << out_at[4:0];
         write_data = {8{out_data}};
         if (state == STATUS)
-            write_data = {PI[31:0], P[31:0], cycles, 32'h00010000, image, {19'd0, index}, {29'd0, error}};
+            write_data = {PI[31:0], P[31:0], cycles, 32'h00010001, error == 0 ? images : image, {19'd0, index},
+                          {29'd0, error}};
         if (state == STATUS_END)
             write_data = {128'd0, WB_WORDS[31:0], RM_ROWS[31:0], AM_ROWS[31:0], PR[31:0]};
     end

@@ -89,7 +89,7 @@ static void done(struct xn_compiler *c)
 
 /* ---- descriptors ------------------------------------------------------------------------------------------------------- */
 
-/** Equal chunks of the window, where it is longer than the weight buffer. */
+/** Equal chunks of the window, where its weights are more than a weight buffer has. */
 static int set_chunk(const struct xn_compiler *c, struct xn_isa_descriptor *d, uint32_t layer)
 {
     const uint64_t steps = xn_isa_steps(d), tiles = d->out_h * xn_isa_ceil(d->out_w, xn_isa_tile(d, c->geometry));
@@ -98,6 +98,8 @@ static int set_chunk(const struct xn_compiler *c, struct xn_isa_descriptor *d, u
     if (steps > XN_ISA_STEPS_MAX)
         return xn_compiler_refuse(c, layer, -ENOTSUP, "its window takes %llu steps, the engine has at most %u",
                                   (unsigned long long)steps, XN_ISA_STEPS_MAX);
+    if (!xn_isa_has_weights(d))
+        return 0;
     if (steps > room && tiles > 1)
         return xn_compiler_refuse(c, layer, -ENOSPC, "its window takes %llu weight words, the weight buffer has %u",
                                   (unsigned long long)steps, room);
@@ -132,6 +134,9 @@ static void set_addresses(const struct xn_compiler *c, const struct xn_engine_st
         d->dest_base = maps[step->dest.map].base;
         d->dest_pitch = maps[step->dest.map].pitch;
         d->dest_group = step->dest.group;
+        if (d->op == XN_ISA_LARGEST &&
+            d->source != XN_ISA_BITS) /* LARGEST counts words, as if a group were a quarter of each */
+            d->dest_group *= 4 * XN_ISA_LANES / XN_ISA_WORD_BYTES;
     }
 }
 
@@ -140,14 +145,14 @@ static int make_descriptor(const struct xn_compiler *c, const struct xn_engine_s
 {
     *ret = step->d;
     set_addresses(c, step, ret);
-    if (step->d.op == XN_ISA_INPUT || step->d.op == XN_ISA_OR)
+    if (step->d.op == XN_ISA_INPUT || step->d.op == XN_ISA_TURN)
         return 0;
     return set_chunk(c, ret, step->head != XN_ENGINE_NONE ? step->head : step->first_layer);
 }
 
 static int check(const struct xn_compiler *c, const struct xn_engine_program *p, uint32_t i)
 {
-    const uint32_t e = xn_isa_check(&p->descriptors[i], &p->geometry, p->input_bytes, p->output_words);
+    const uint32_t e = xn_isa_check(&p->descriptors[i], &p->geometry, p->input_bytes, p->output_words, p->turn - 1);
 
     if (e == XN_ISA_OK)
         return 0;
@@ -211,6 +216,7 @@ static int make_places(const struct xn_compiler *c, struct xn_engine_program *p)
         p->places[v] = (struct xn_engine_place){.memory = map->stream ? XN_PLACE_RM : XN_PLACE_AM,
                                                 .base = map->base,
                                                 .pitch = map->pitch,
+                                                .width = map->w,
                                                 .group = value->at.group,
                                                 .made_by = value->made_by,
                                                 .lanes = xn_compiler_width(c, v),
@@ -219,7 +225,7 @@ static int make_places(const struct xn_compiler *c, struct xn_engine_program *p)
     return 0;
 }
 
-static int make_program(struct xn_compiler *c, struct xn_engine_program *p)
+static int make_program(struct xn_compiler *c, struct xn_engine_program *p, uint32_t turn)
 {
     int r = init(c);
 
@@ -228,6 +234,7 @@ static int make_program(struct xn_compiler *c, struct xn_engine_program *p)
     p->layouts = c->layouts;
     if (r == 0)
         r = xn_compiler_plan(c);
+    p->turn = r == 0 ? xn_compiler_batch(c, turn) : 1;
     if (r == 0)
         r = xn_compiler_place(c, &p->am_rows_used, &p->rm_rows_used);
     if (r == 0)
@@ -239,30 +246,41 @@ static int make_program(struct xn_compiler *c, struct xn_engine_program *p)
     return r;
 }
 
-int xn_engine_compile(const struct xn_network *network, const struct xn_isa_geometry *geometry,
-                      struct xn_engine_program **ret_program, struct xn_error *error)
+static int compile(const struct xn_network *network, const struct xn_isa_geometry *geometry, uint32_t turn,
+                   struct xn_engine_program **ret_program, struct xn_error *error)
 {
     struct xn_compiler c = {.network = network, .geometry = geometry, .error = error};
-    struct xn_engine_program *p;
-    int r = xn_engine_geometry_check(geometry, error);
+    struct xn_engine_program *p = xn_calloc(1, sizeof(*p));
 
-    if (r < 0)
-        return r;
-    p = xn_calloc(1, sizeof(*p));
     if (!p)
-        return xn_error_set(error, -ENOMEM, "no memory for a program");
+        return -ENOMEM;
     p->network = network;
     p->geometry = *geometry;
     p->input_bytes = (uint32_t)network->input_bytes;
     p->output_words = network->n_classes;
-    r = make_program(&c, p);
+    const int r = make_program(&c, p, turn);
     done(&c);
-    if (r < 0) {
+    if (r < 0)
         xn_engine_program_free(p);
-        return r == -ENOMEM ? xn_error_set(error, r, "no memory for the program") : r;
-    }
-    *ret_program = p;
-    return 0;
+    else
+        *ret_program = p;
+    return r;
+}
+
+int xn_engine_compile(const struct xn_network *network, const struct xn_isa_geometry *geometry, uint32_t turn,
+                      struct xn_engine_program **ret_program, struct xn_error *error)
+{
+    int r = xn_engine_geometry_check(geometry, error);
+
+    if (r == 0 && (turn < 1 || turn > XN_ISA_SIDE_MAX))
+        r = xn_error_set(error, -EINVAL, "images of a turn are 1..%u, not %u", XN_ISA_SIDE_MAX, turn);
+    if (r < 0)
+        return r;
+    do {
+        r = compile(network, geometry, turn, ret_program, error);
+        turn /= 2;
+    } while (r == -ENOSPC && turn > 0);
+    return r == -ENOMEM ? xn_error_set(error, r, "no memory for the program") : r;
 }
 
 void xn_engine_program_free(struct xn_engine_program *p)

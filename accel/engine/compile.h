@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What the parts of the compiler share: compile.c makes a program of what compile_plan.c (layers to steps, with the help of
- * compile_layout.c, compile_begin.c and compile_emit.c), compile_place.c (steps to addresses) and compile_pack.c (steps to the stream) give. */
+ * compile_layout.c, compile_begin.c and compile_emit.c), compile_batch.c (the steps that all images of a turn share), compile_place.c (steps to addresses) and compile_pack.c (steps to the stream) give. */
 #ifndef XN_ACCEL_ENGINE_COMPILE_H
 #define XN_ACCEL_ENGINE_COMPILE_H
 
@@ -18,6 +18,7 @@ struct xn_engine_layout {
 /** A piece of AM or RM: a value, values side by side (CONCAT), or what one step needs for itself. */
 struct xn_engine_map {
     bool stream; /**< in RM, int16; else in AM */
+    bool kept;   /**< from the program's beginning on, all images of a turn long */
     uint32_t h, w, pitch;
     uint32_t
         slack; /**< rows behind it: a source that begins within a pixel is checked as if its last pixel were whole */
@@ -131,6 +132,8 @@ XN_MUST_CHECK int xn_compiler_plan(struct xn_compiler *c);
 struct xn_engine_step xn_compiler_new_step(uint32_t op, uint32_t layer);
 /** A copy of stored value `v` for `layer`. */
 struct xn_engine_step xn_compiler_begin_copy(const struct xn_compiler *c, uint32_t v, uint32_t layer);
+/** The step of bits or bytes is LARGEST: its words are all that a pixel has. */
+void xn_compiler_make_largest(struct xn_engine_step *step);
 /** The window of `layer`: CONV, DENSE or a pool. */
 struct xn_engine_step xn_compiler_begin_window(const struct xn_compiler *c, uint32_t layer);
 
@@ -138,10 +141,14 @@ struct xn_engine_step xn_compiler_begin_window(const struct xn_compiler *c, uint
 XN_MUST_CHECK int xn_compiler_emit_step(struct xn_compiler *c, struct xn_engine_step *step);
 XN_MUST_CHECK int xn_compiler_emit(struct xn_compiler *c, struct xn_engine_chain *chain);
 
+#define XN_ENGINE_TAIL_MAPS_MAX 8u /**< that the tail reads and the head makes */
+/** Have the last steps run once for `turn` images, if they can. Returns how many a turn has: `turn`, fewer, or 1: no tail. */
+uint32_t xn_compiler_batch(struct xn_compiler *c, uint32_t turn);
+
 /** Give every map its base. Returns 0, -ENOSPC, -ENOMEM. */
 XN_MUST_CHECK int xn_compiler_place(struct xn_compiler *c, uint32_t *ret_am_rows, uint32_t *ret_rm_rows);
 
-/** Bytes of the stream that a step takes; 0 for INPUT and OR. False: more than size_t has. */
+/** Bytes of the stream that a step takes, perhaps 0. False: more than size_t has. */
 XN_MUST_CHECK bool xn_compiler_stream_bytes(const struct xn_engine_step *step, size_t *ret_bytes);
 /** Write them. `to` is zeroed. */
 void xn_compiler_pack(const struct xn_compiler *c, const struct xn_engine_step *step, uint8_t *to);

@@ -41,7 +41,16 @@ struct xn_engine_step xn_compiler_begin_copy(const struct xn_compiler *c, uint32
     step.d.height = step.d.out_h = x->h;
     step.d.width = step.d.out_w = x->w;
     step.d.words = step.d.kernel_h = step.d.kernel_w = step.d.stride_h = step.d.stride_w = 1;
+    step.d.flags = XN_ISA_ONES;
     return step;
+}
+
+void xn_compiler_make_largest(struct xn_engine_step *step)
+{
+    step->d.op = XN_ISA_LARGEST;
+    step->d.flags = 0;
+    step->d.words = step->d.source == XN_ISA_BITS ? (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_WORD_BITS)
+                                                  : 2 * (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_LANES);
 }
 
 static void set_window(struct xn_isa_descriptor *d, const struct xn_layer *l, const struct xn_value *in,
@@ -77,6 +86,7 @@ static void begin_weights(const struct xn_compiler *c, struct xn_engine_step *st
     const struct xn_value *in = xn_compiler_value(c, step->value);
     struct xn_isa_descriptor *d = &step->d;
 
+    d->flags = 0;
     if (is_for_vector(c, step)) {
         d->op = XN_ISA_VECTOR;
     } else if (l->binary && (l->op == XN_OP_DENSE || l->groups == 1)) {
@@ -96,12 +106,10 @@ static void begin_pool(struct xn_engine_step *step, const struct xn_layer *l, co
     struct xn_isa_descriptor *d = &step->d;
 
     if (l->op == XN_OP_MAXPOOL) {
-        if (in->dtype == XN_DTYPE_BITS) {
-            d->op = XN_ISA_OR;
-            d->words = (uint32_t)xn_isa_ceil(step->tap_channels, XN_ISA_WORD_BITS);
-        } else {
-            d->flags |= XN_ISA_MAX;
-        }
+        if (in->dtype == XN_DTYPE_I16)
+            d->flags = XN_ISA_MAX;
+        else
+            xn_compiler_make_largest(step);
         return;
     }
     if (l->multiplier != 1 || l->shift) {

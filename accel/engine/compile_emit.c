@@ -229,7 +229,7 @@ static int append_slices(struct xn_compiler *c, struct xn_engine_step *step)
 
 static int check_layouts(const struct xn_compiler *c, const struct xn_engine_step *step)
 {
-    const bool keeps = step->d.op == XN_ISA_VECTOR || step->d.op == XN_ISA_OR;
+    const bool keeps = step->d.op == XN_ISA_VECTOR || step->d.op == XN_ISA_LARGEST;
 
     if ((!keeps || xn_engine_same_layout(step->in, step->out)) &&
         (step->residual_value == XN_ENGINE_NONE ||

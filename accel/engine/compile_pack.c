@@ -18,15 +18,7 @@ static uint32_t channel_of(const struct xn_engine_layout *layout, uint32_t lane)
 
 bool xn_compiler_stream_bytes(const struct xn_engine_step *step, size_t *ret_bytes)
 {
-    size_t bytes;
-
-    if (step->d.op == XN_ISA_INPUT || step->d.op == XN_ISA_OR) {
-        *ret_bytes = 0;
-        return true;
-    }
-    return xn_mul_size(xn_isa_steps(&step->d), XN_ISA_WEIGHT_BYTES, &bytes) &&
-           xn_add_size(bytes, XN_ISA_POST_BYTES, &bytes) &&
-           xn_mul_size(bytes, xn_isa_ceil(step->d.channels, XN_ISA_LANES), ret_bytes);
+    return xn_mul_size(xn_isa_group_bytes(&step->d), xn_isa_ceil(step->d.channels, XN_ISA_LANES), ret_bytes);
 }
 
 /* ---- post parameters --------------------------------------------------------------------------------------------------- */
@@ -111,7 +103,7 @@ static uint64_t pack_word(const struct filters *f, const struct xn_engine_step *
     uint64_t bits = 0;
 
     if (step->d.op == XN_ISA_VECTOR) {
-        const int8_t w = f->l ? element(f->l, oc, tap) : step->border && tap > 0 ? 0 : 1;
+        const int8_t w = f->l ? element(f->l, oc, tap) : tap == 0; /* a border's copy: the first tap */
         return (uint8_t)w;
     }
     for (uint32_t i = 0; i < per_word && word * per_word + i < step->tap_channels; i++) {
@@ -139,7 +131,7 @@ static struct filters filters_of(const struct xn_network *n, const struct xn_eng
 static void pack_group(const struct xn_network *n, const struct xn_engine_step *step, const struct filters *f,
                        uint32_t group, uint8_t *to)
 {
-    const size_t steps = xn_isa_steps(&step->d);
+    const size_t steps = xn_isa_has_weights(&step->d) ? xn_isa_steps(&step->d) : 0;
 
     for (uint32_t i = 0; i < XN_ISA_LANES && group * XN_ISA_LANES + i < step->d.channels; i++) {
         const uint32_t channel = channel_of(step->out, step->first_out + group * XN_ISA_LANES + i);
@@ -161,9 +153,9 @@ static void pack_group(const struct xn_network *n, const struct xn_engine_step *
 void xn_compiler_pack(const struct xn_compiler *c, const struct xn_engine_step *step, uint8_t *to)
 {
     const struct filters f = filters_of(c->network, step);
-    const size_t group_bytes = XN_ISA_POST_BYTES + xn_isa_steps(&step->d) * XN_ISA_WEIGHT_BYTES;
+    const size_t group_bytes = xn_isa_group_bytes(&step->d);
 
-    if (step->d.op == XN_ISA_INPUT || step->d.op == XN_ISA_OR)
+    if (!xn_isa_has_stream(&step->d))
         return;
     for (uint32_t group = 0; group < xn_isa_ceil(step->d.channels, XN_ISA_LANES); group++)
         pack_group(c->network, step, &f, group, to + group * group_bytes);

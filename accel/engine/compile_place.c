@@ -107,9 +107,19 @@ static int place(const struct xn_compiler *c, struct memory *memory, uint32_t id
 
 static int place_all(struct xn_compiler *c, struct memory *am, struct memory *rm)
 {
+    uint32_t before = 0;
+
+    for (uint32_t i = 0; i < c->n_maps; i++) {
+        const int r = c->maps[i].kept ? place(c, am, i) : 0;
+        if (r < 0)
+            return r;
+    }
     for (uint32_t i = 0; i < c->n_maps; i++) {
         struct xn_engine_map *map = &c->maps[i];
-        assert(i == 0 || map->first >= map[-1].first);
+        if (map->kept)
+            continue;
+        assert(map->first >= before);
+        before = map->first;
         if (map->same != i) {
             map->base = c->maps[root(c, i)].base;
             continue;

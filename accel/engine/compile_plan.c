@@ -202,20 +202,16 @@ static int copy_part(struct xn_compiler *c, uint32_t v, uint32_t i, uint32_t gro
     step.part_first = step.end_first = group * XN_ISA_LANES;
     step.part_lanes = step.tap_channels;
     if (step.d.source == XN_ISA_I16) {
-        step.d.flags = XN_ISA_STORE;
+        step.d.flags |= XN_ISA_STORE;
         step.stream_value = i + 1;
         extend_part(c, &step, i + 1, step.part_first);
         return xn_compiler_emit_step(c, &step);
     }
     step.end_value = i + 1;
-    if (step.d.source != XN_ISA_BITS) {
-        step.d.flags = XN_ISA_QUANTIZE | (step.d.source == XN_ISA_U8 ? XN_ISA_UNSIGNED : 0);
-    } else if (group % 4 == 0) {
-        step.d.op = XN_ISA_OR;
-        step.d.words = (uint32_t)xn_isa_ceil(step.tap_channels, XN_ISA_WORD_BITS);
-    } else {
-        step.d.flags = XN_ISA_SIGN;
-    }
+    if (step.d.source != XN_ISA_BITS || group % 4 == 0)
+        xn_compiler_make_largest(&step);
+    else
+        step.d.flags |= XN_ISA_SIGN;
     return xn_compiler_emit_step(c, &step);
 }
 
@@ -311,7 +307,7 @@ static int plan_layer(struct xn_compiler *c, uint32_t i)
     if (c->network->layers[i].op == XN_OP_CONCAT)
         return plan_concat(c, i);
     chain = begin(c, i);
-    if (chain.steps[0].d.op == XN_ISA_OR)
+    if (chain.steps[0].d.op == XN_ISA_LARGEST)
         chain.steps[0].end_value = i + 1;
     if (chain.steps[0].end_value != XN_ENGINE_NONE)
         return xn_compiler_emit(c, &chain);

@@ -21,12 +21,14 @@
  * next pass's stream, and no more than 15 bursts are on their way, which only rows shorter than three beats can notice. */
 #include "accel/engine/engine.h"
 
+#include <string.h>
+
 enum {
     MEMORY = 32,          /**< of the memory: from an address to its first beat */
     READ = MEMORY + 2,    /**< from a request within the engine to its first beat */
     QUEUE = 1,            /**< from a beat of the stream to the buffers' door */
     DESCRIPTOR_BEATS = 4, /**< of XN_ISA_DESCRIPTOR_BYTES */
-    DECODE = 1,           /**< from its last beat to END being known */
+    DECODE = 1,           /**< from its last beat to END or TURN being known */
     CHECK = 17,           /**< of any other */
     RELEASE = 4,          /**< from behind a chunk's last step to its buffer being free */
     SETUP = 2,            /**< from a descriptor's being taken to its first step */
@@ -36,7 +38,7 @@ enum {
     RESIDUAL = 5,         /**< from a tile's last step to the step that its residual takes from a source in RM */
     RING_BEATS = 1024,    /**< of INPUT */
     INPUT_END = 4,        /**< from the last word's reading to the next descriptor */
-    SETTLED = 3,          /**< images after which all of the same alignment take the same time */
+    SETTLED = 3,          /**< turns after which all of the same alignment take the same time */
 };
 
 /** Times, in cycles from the start. */
@@ -58,7 +60,7 @@ struct clock {
 struct shape {
     uint64_t steps, groups, step_cycles;
     uint32_t tile, pr;
-    bool has_stream;
+    bool has_stream, has_weights;
     bool shares_rm; /**< residuals take steps */
 };
 
@@ -81,12 +83,14 @@ static struct shape shape_of(const struct xn_isa_descriptor *d, const struct xn_
                       .step_cycles = shares_banks(d, g, tile) ? tile : xn_isa_step_cycles(d),
                       .tile = tile,
                       .pr = g->pr,
-                      .has_stream = d->op != XN_ISA_OR,
+                      .has_stream = xn_isa_has_stream(d),
+                      .has_weights = xn_isa_has_weights(d),
                       .shares_rm = d->source == XN_ISA_I16 && d->flags & XN_ISA_RESIDUAL};
 
-    if (d->op == XN_ISA_OR) { /* a word at a time is what a group is elsewhere */
+    if (d->op == XN_ISA_LARGEST) { /* a word at a time is what a group is elsewhere, and tiles are written whole */
         s.steps /= d->words;
         s.groups = d->words;
+        s.pr = tile;
     }
     return s;
 }
@@ -182,12 +186,9 @@ static uint64_t load(struct clock *c, uint64_t free, uint64_t beats)
     return c->fetch;
 }
 
-/** A group with its part of the stream: one chunk for all tiles, or several for the only tile. */
-static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group)
+/** The weights of a group and its steps: one chunk for all tiles, or several for the only tile. */
+static void run_chunks(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group)
 {
-    const uint32_t p = c->post_buffer;
-
-    load(c, c->post_free[p], XN_ISA_POST_BEATS);
     for (uint64_t at = 0; at < s->steps; at += d->chunk) {
         const uint64_t words = XN_MIN(d->chunk, s->steps - at);
         const uint32_t w = c->weights_buffer;
@@ -201,6 +202,20 @@ static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const 
     }
     if (d->chunk < s->steps)
         post_tile(c, d, s, group, 0, d->out_w);
+}
+
+/** A group with its part of the stream. */
+static void run_group(struct clock *c, const struct xn_isa_descriptor *d, const struct shape *s, uint64_t group)
+{
+    const uint32_t p = c->post_buffer;
+    const uint64_t there = load(c, c->post_free[p], XN_ISA_POST_BEATS);
+
+    if (s->has_weights) {
+        run_chunks(c, d, s, group);
+    } else {
+        await(c, there);
+        run_tiles(c, d, s, group);
+    }
     c->post_free[p] = c->parameters;
     c->post_buffer ^= 1;
 }
@@ -254,24 +269,24 @@ static void run_groups(struct clock *c, const struct xn_isa_descriptor *d, const
     c->next = c->quiet + 1;
 }
 
-/** From the request of a descriptor to the end of its pass. */
+/** From the request of a descriptor to the end of its pass. `rewinds`: it is an END, or the TURN of an image that is not the turn's last. */
 static void run_descriptor(struct clock *c, const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g,
-                           uint64_t offset)
+                           uint64_t offset, bool rewinds)
 {
-    const bool is_end = d->op == XN_ISA_END;
-    const uint64_t valid = c->ask + READ + DESCRIPTOR_BEATS + DECODE + (is_end ? 0 : CHECK);
+    const bool is_pass = d->op != XN_ISA_END && d->op != XN_ISA_TURN;
+    const uint64_t valid = c->ask + READ + DESCRIPTOR_BEATS + DECODE + (is_pass ? CHECK : 0);
     const uint64_t taken = later(valid, c->next);
 
     c->fetch = valid;
     c->next = taken + 1;
     if (d->op == XN_ISA_INPUT) {
         run_input(c, d, offset, taken);
-    } else if (!is_end) {
-        if (d->op != XN_ISA_OR)
+    } else if (is_pass) {
+        if (xn_isa_has_stream(d))
             c->fetch = later(valid + READ, c->port) + QUEUE;
         run_groups(c, d, g, taken);
     }
-    c->ask = later(c->fetch, taken + 1) + (is_end ? 2 : 1);
+    c->ask = later(c->fetch, taken + 1) + (rewinds ? 2 : 1);
 }
 
 /* ---- what each unit would take alone ------------------------------------------------------------------------------- */
@@ -292,12 +307,12 @@ static struct xn_engine_cost cost_of(const struct xn_isa_descriptor *d, const st
         cost.bound = XN_BOUND_INPUT;
         for (uint32_t y = 0; y < d->height; y++)
             cost.memory += row_beats(d, 0, y);
-    } else if (d->op != XN_ISA_END) {
+    } else if (d->op != XN_ISA_END && d->op != XN_ISA_TURN) {
         const struct shape s = shape_of(d, g);
         cost.array = s.groups * d->out_h * xn_isa_ceil(d->out_w, s.tile) * s.steps * s.step_cycles;
         cost.post = pass_post(d, &s);
         if (s.has_stream)
-            cost.memory += s.groups * (XN_ISA_POST_BEATS + s.steps * XN_ISA_WEIGHT_BEATS);
+            cost.memory += s.groups * xn_isa_group_bytes(d) / XN_ISA_BEAT_BYTES;
         if (cost.post > cost.array)
             cost.bound = XN_BOUND_POST;
     }
@@ -306,33 +321,101 @@ static struct xn_engine_cost cost_of(const struct xn_isa_descriptor *d, const st
     return cost;
 }
 
-/** Images after which they lie in beats of the memory as the first does. */
-static uint32_t alignments(uint32_t input_bytes)
+/* ---- programs ------------------------------------------------------------------------------------------------------ */
+
+/** A run of turns. */
+struct run {
+    const struct xn_engine_program *program;
+    struct clock clock;
+    uint32_t turn;                /**< images of a turn */
+    uint32_t split;               /**< index of the TURN, or of the END where there is none */
+    uint64_t image;               /**< the next */
+    struct xn_engine_cost *costs; /**< each pass's are added to it; NULL */
+};
+
+static void add_cost(struct xn_engine_cost *sum, const struct xn_engine_cost *cost, uint64_t cycles)
+{
+    sum->cycles += cycles;
+    sum->array += cost->array;
+    sum->post += cost->post;
+    sum->memory += cost->memory;
+    sum->bound = cost->bound;
+}
+
+/** Index of the END or TURN that ends the section from `from` on. */
+static uint32_t section_end(const struct xn_engine_program *p, uint32_t from)
+{
+    while (p->descriptors[from].op != XN_ISA_END && p->descriptors[from].op != XN_ISA_TURN)
+        from++;
+    return from;
+}
+
+/** Descriptors from..to for `images` images of the turn (the head: one at a time). */
+static void run_section(struct run *r, uint32_t from, uint32_t to, uint32_t images, bool rewinds)
+{
+    const struct xn_engine_program *p = r->program;
+
+    for (uint32_t i = from; i <= to; i++) {
+        struct xn_isa_descriptor d = p->descriptors[i];
+        const uint64_t before = r->clock.next;
+        d.out_w = xn_isa_out_w(&d, images);
+        run_descriptor(&r->clock, &d, &p->geometry, r->image * p->input_bytes, rewinds && i == to);
+        if (r->costs) {
+            const struct xn_engine_cost cost = cost_of(&d, &p->geometry);
+            add_cost(&r->costs[i], &cost, r->clock.next - before);
+        }
+    }
+}
+
+static void run_turn(struct run *r, uint32_t images)
+{
+    const bool has_tail = r->split + 1 < r->program->n;
+
+    for (uint32_t i = 0; i < images; i++) {
+        run_section(r, 0, r->split, 1, !has_tail || i + 1 < images);
+        r->image++;
+    }
+    r->image--; /* the tail's */
+    if (has_tail)
+        run_section(r, r->split + 1, section_end(r->program, r->split + 1), images, true);
+    r->image++;
+}
+
+/** Turns after which images lie in beats of the memory as the first does. */
+static uint32_t alignments(uint64_t turn_bytes)
 {
     uint32_t n = 1;
 
-    while (input_bytes * n % XN_ISA_BEAT_BYTES)
+    while (turn_bytes * n % XN_ISA_BEAT_BYTES)
         n *= 2;
     return n;
 }
 
 uint64_t xn_engine_cycles(const struct xn_engine_program *program, uint32_t images, struct xn_engine_cost *ret_costs)
 {
-    const uint32_t period = alignments(program->input_bytes), n = SETTLED + period;
-    struct clock c = {.ask = 1, .next = 1};
-    uint64_t ends[SETTLED + XN_ISA_BEAT_BYTES + 1] = {0};
+    struct run r = {.program = program, .clock = {.ask = 1, .next = 1}, .split = section_end(program, 0)};
+    uint64_t ends[SETTLED + XN_ISA_BEAT_BYTES + 2] = {1};
 
-    for (uint32_t image = 0; image < n; image++) {
-        for (uint32_t i = 0; i < program->n; i++) {
-            const uint64_t before = c.next;
-            run_descriptor(&c, &program->descriptors[i], &program->geometry, (uint64_t)image * program->input_bytes);
-            if (ret_costs && image == SETTLED) {
-                ret_costs[i] = cost_of(&program->descriptors[i], &program->geometry);
-                ret_costs[i].cycles = c.next - before;
-            }
+    r.turn = program->descriptors[r.split].op == XN_ISA_TURN ? program->descriptors[r.split].out_w : 1;
+    const uint32_t period = alignments((uint64_t)r.turn * program->input_bytes), turns = images / r.turn;
+    const uint32_t skipped = turns > SETTLED ? (turns - SETTLED) / period : 0; /* periods, each like the first */
+    const uint32_t left = turns - skipped * period, all = ret_costs || skipped ? SETTLED + period : left;
+    uint64_t end = 0;
+
+    if (ret_costs)
+        memset(ret_costs, 0, program->n * sizeof(*ret_costs));
+    for (uint32_t turn = 0; turn <= all; turn++) {
+        if (turn == left) {
+            struct run rest = r;
+            rest.costs = NULL;
+            if (images % r.turn)
+                run_turn(&rest, images % r.turn);
+            end = rest.clock.next;
         }
-        ends[image + 1] = c.next;
+        r.costs = turn == SETTLED ? ret_costs : NULL;
+        if (turn < all)
+            run_turn(&r, r.turn);
+        ends[XN_MIN(turn + 1, all)] = r.clock.next;
     }
-    const uint64_t periods = images > SETTLED ? (images - SETTLED) / period : 0;
-    return images == 0 ? 1 : ends[images - periods * period] + periods * (ends[n] - ends[SETTLED]);
+    return end + skipped * (ends[SETTLED + period] - ends[SETTLED]);
 }

@@ -23,8 +23,8 @@ static const struct {
     struct xn_isa_geometry geometry;
 } named[] = {
     {"1T", {.p = 2, .pi = 1, .pr = 1, .am_rows = 8192, .rm_rows = 8192, .wb_words = 512}},
-    {"2T", {.p = 4, .pi = 2, .pr = 2, .am_rows = 4608, .rm_rows = 4096, .wb_words = 512}},
-    {"4T", {.p = 8, .pi = 4, .pr = 4, .am_rows = 12288, .rm_rows = 4096, .wb_words = 1024}},
+    {"2T", {.p = 4, .pi = 4, .pr = 2, .am_rows = 4608, .rm_rows = 4096, .wb_words = 512}},
+    {"4T", {.p = 8, .pi = 8, .pr = 4, .am_rows = 12288, .rm_rows = 4096, .wb_words = 1024}},
 };
 
 static bool is_power_of_two(uint32_t v)
@@ -78,7 +78,7 @@ int xn_engine_geometry_parse(const char *text, struct xn_isa_geometry *ret_geome
         !take_field(&at, "AM", &g.am_rows, ',') || !take_field(&at, "RM", &g.rm_rows, ',') ||
         !take_field(&at, "WB", &g.wb_words, '\0'))
         return xn_error_set(error, -EINVAL,
-                            "geometry \"%s\": must be 1T, 2T, 4T or like P8,PI4,PR4,AM12288,RM4096,WB1024", text);
+                            "geometry \"%s\": must be 1T, 2T, 4T or like P8,PI8,PR4,AM12288,RM4096,WB1024", text);
     const int r = xn_engine_geometry_check(&g, error);
     if (r == 0)
         *ret_geometry = g;

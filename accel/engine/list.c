@@ -5,8 +5,8 @@
 #include <inttypes.h>
 
 static const char *const op_names[] = {
-    [XN_ISA_END] = "end",   [XN_ISA_INPUT] = "input",   [XN_ISA_BINARY] = "binary",
-    [XN_ISA_INT8] = "int8", [XN_ISA_VECTOR] = "vector", [XN_ISA_OR] = "or",
+    [XN_ISA_END] = "end",       [XN_ISA_INPUT] = "input",     [XN_ISA_BINARY] = "binary", [XN_ISA_INT8] = "int8",
+    [XN_ISA_VECTOR] = "vector", [XN_ISA_LARGEST] = "largest", [XN_ISA_TURN] = "turn",
 };
 static const char *const source_names[] = {
     [XN_ISA_BITS] = "bits",
@@ -29,6 +29,8 @@ static void put_window(const struct xn_isa_descriptor *d, FILE *out)
     if (d->flags & XN_ISA_MAX)
         fputs(" max", out);
     fprintf(out, " -> %ux%ux%u", d->out_h, d->out_w, d->channels);
+    if (d->flags & XN_ISA_BATCH && d->op != XN_ISA_LARGEST)
+        fputs(" images", out);
 }
 
 static void put_post(const struct xn_isa_descriptor *d, FILE *out)
@@ -51,8 +53,10 @@ static void put_post(const struct xn_isa_descriptor *d, FILE *out)
         fprintf(out, " %s>>%u", f & XN_ISA_UNSIGNED ? "u8" : "i8", d->shift >> 8);
     if (f & XN_ISA_LOGITS)
         fputs(" logits", out);
-    if (f & (XN_ISA_SIGN | XN_ISA_QUANTIZE) || d->op == XN_ISA_OR)
+    if (f & (XN_ISA_SIGN | XN_ISA_QUANTIZE) || d->op == XN_ISA_LARGEST)
         fprintf(out, " AM[%u]+%u/%u", d->dest_base, d->dest_group, d->dest_pitch);
+    if (d->flags & XN_ISA_BATCH && d->op == XN_ISA_LARGEST)
+        fprintf(out, " at %u an image, %u wide", d->dest_step, d->dest_width);
 }
 
 static void put_line(const struct xn_engine_program *p, uint32_t i, FILE *out)
@@ -61,8 +65,8 @@ static void put_line(const struct xn_engine_program *p, uint32_t i, FILE *out)
     const struct xn_engine_pass *pass = &p->passes[i];
 
     fprintf(out, "%4u %-6s", i, op_names[d->op]);
-    if (d->op == XN_ISA_END) {
-        fputc('\n', out);
+    if (d->op == XN_ISA_END || d->op == XN_ISA_TURN) {
+        fprintf(out, d->op == XN_ISA_TURN ? "  of %u images: from here on once for all of them\n" : "\n", d->out_w);
         return;
     }
     fprintf(out, " %-24s", p->network->layers[pass->first_layer].name);

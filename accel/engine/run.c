@@ -30,14 +30,22 @@ struct xn_sim {
     int16_t *rm;  /**< [rm_rows][PR][LANES] */
 };
 
+/** Where a run stands. */
+struct turn {
+    uint32_t image;  /**< of the job; in a tail the turn's last */
+    uint32_t before; /**< images of the turn before it */
+    bool is_tail;
+};
+
 /** A pass at one group of output channels. */
 struct pass {
     struct xn_sim *sim;
     const struct xn_sim_job *job;
-    uint32_t image;
+    const struct turn *turn;
     const struct xn_isa_descriptor *d;
+    uint32_t out_w; /**< pixels side by side that it makes: BATCH limits them */
     uint32_t group;
-    const uint8_t *weights; /**< [steps][XN_ISA_WEIGHT_BYTES] of this group */
+    const uint8_t *weights; /**< [steps][XN_ISA_WEIGHT_BYTES] of this group, if it has weights */
     struct xn_isa_lane lanes[LANES];
 };
 
@@ -70,7 +78,7 @@ static uint64_t source_word(const struct pass *p, uint32_t y, uint32_t x, uint32
 
 static uint64_t *dest_word(const struct pass *p, uint32_t y, uint32_t x, uint32_t w)
 {
-    return am_word(p->sim, p->d->dest_base, p->d->dest_pitch, p->d->out_w, y, x, w);
+    return am_word(p->sim, p->d->dest_base, p->d->dest_pitch, xn_isa_dest_width(p->d), y, x, w);
 }
 
 /** The element of the source map that tap (ky, kx) of output (y, x) sees; false: it lies outside. */
@@ -82,12 +90,12 @@ static bool tap(const struct xn_isa_descriptor *d, uint32_t y, uint32_t x, uint3
     return *ret_y < d->height && *ret_x < d->width;
 }
 
-/* ---- INPUT and OR ------------------------------------------------------------------------------------------------ */
+/* ---- INPUT and LARGEST ------------------------------------------------------------------------------------------------ */
 
 static void run_input(struct pass *p)
 {
     const struct xn_isa_descriptor *d = p->d;
-    const uint8_t *image = (const uint8_t *)p->job->input + (size_t)p->image * p->job->input_bytes;
+    const uint8_t *image = (const uint8_t *)p->job->input + (size_t)p->turn->image * p->job->input_bytes;
 
     for (uint32_t y = 0; y < d->height; y++) {
         for (uint32_t x = 0; x < d->out_w; x++) {
@@ -102,24 +110,42 @@ static void run_input(struct pass *p)
     }
 }
 
-static uint64_t or_of_window(const struct pass *p, uint32_t y, uint32_t x, uint32_t w)
+/** Element by element. */
+static uint64_t larger(uint64_t a, uint64_t b, uint32_t source)
 {
     uint64_t word = 0;
+
+    if (source == XN_ISA_BITS)
+        return a | b;
+    for (uint32_t i = 0; i < 64; i += 8) {
+        const uint8_t flip =
+            source == XN_ISA_I8 ? 0x80 : 0; /* the order of int8 is that of uint8 with the sign turned */
+        const uint8_t x = (uint8_t)(a >> i) ^ flip, y = (uint8_t)(b >> i) ^ flip;
+        word |= (uint64_t)((x > y ? x : y) ^ flip) << i;
+    }
+    return word;
+}
+
+static uint64_t largest_of_window(const struct pass *p, uint32_t y, uint32_t x, uint32_t w)
+{
+    uint64_t word = p->d->source == XN_ISA_I8 ? UINT64_C(0x8080808080808080) : 0; /* the least */
     uint32_t sy, sx;
 
     for (uint32_t ky = 0; ky < p->d->kernel_h; ky++)
         for (uint32_t kx = 0; kx < p->d->kernel_w; kx++)
             if (tap(p->d, y, x, ky, kx, &sy, &sx))
-                word |= source_word(p, sy, sx, w);
+                word = larger(word, source_word(p, sy, sx, w), p->d->source);
     return word;
 }
 
-static void run_or(struct pass *p)
+static void run_largest(struct pass *p)
 {
-    for (uint32_t y = 0; y < p->d->out_h; y++)
-        for (uint32_t x = 0; x < p->d->out_w; x++)
-            for (uint32_t w = 0; w < p->d->words; w++)
-                *dest_word(p, y, x, p->d->dest_group / 4 + w) = or_of_window(p, y, x, w);
+    const uint32_t column = p->d->flags & XN_ISA_BATCH ? p->turn->before * p->d->dest_step : 0;
+
+    for (uint32_t w = 0; w < p->d->words; w++)
+        for (uint32_t y = 0; y < p->d->out_h; y++)
+            for (uint32_t x = 0; x < p->out_w; x++)
+                *dest_word(p, y, column + x, p->d->dest_group / 4 + w) = largest_of_window(p, y, x, w);
 }
 
 /* ---- sums -------------------------------------------------------------------------------------------------------- */
@@ -190,8 +216,10 @@ static void step_vector(const struct pass *p, uint32_t step, uint32_t y, uint32_
 {
     for (uint32_t l = 0; l < LANES; l++) {
         int32_t element = vector_element(p, y, x, l);
-        if (!(p->d->flags & XN_ISA_MAX))
+        if (xn_isa_has_weights(p->d))
             sums[l] += (uint32_t)(element * byte_of(weight(p, step, l), 0, XN_ISA_I8));
+        else if (!(p->d->flags & XN_ISA_MAX))
+            sums[l] += (uint32_t)element;
         else if (element > (int32_t)sums[l])
             sums[l] = (uint32_t)element;
     }
@@ -277,8 +305,9 @@ static void write_bytes(const struct pass *p, uint32_t y, uint32_t x, const int6
 
 static void write_logits(const struct pass *p, uint32_t y, uint32_t x, const int64_t v[LANES], uint32_t lanes)
 {
-    int32_t *image = p->job->output + (size_t)p->image * p->job->output_words;
-    int32_t *z = image + ((size_t)y * p->d->out_w + x) * p->d->channels + p->group * LANES;
+    const uint32_t first = p->turn->image - (p->turn->is_tail ? p->turn->before : 0);
+    int32_t *z = p->job->output + (size_t)first * p->job->output_words + ((size_t)y * p->out_w + x) * p->d->channels +
+                 p->group * LANES;
 
     for (uint32_t l = 0; l < lanes; l++)
         z[l] = (int32_t)multiply_shift(p->lanes[l].t, v[l], p->lanes[l].b2, 0);
@@ -292,11 +321,11 @@ static void post(const struct pass *p, uint32_t y, uint32_t x, const uint32_t su
     int64_t v[LANES] = {0};
 
     if (d->flags & XN_ISA_RESIDUAL)
-        residual = rm_word(p->sim, d->residual_base, d->residual_pitch, d->out_w, y, x, p->group);
+        residual = rm_word(p->sim, d->residual_base, d->residual_pitch, p->out_w, y, x, p->group);
     for (uint32_t l = 0; l < lanes; l++)
         v[l] = finish(d, &p->lanes[l], (int32_t)sums[l], residual ? residual[l] : 0);
     if (d->flags & XN_ISA_STORE) {
-        int16_t *stream = rm_word(p->sim, d->stream_base, d->stream_pitch, d->out_w, y, x, p->group);
+        int16_t *stream = rm_word(p->sim, d->stream_base, d->stream_pitch, p->out_w, y, x, p->group);
         for (uint32_t l = 0; l < LANES; l++)
             stream[l] = (int16_t)v[l];
     }
@@ -315,7 +344,7 @@ static void run_group(struct pass *p)
     uint32_t sums[LANES];
 
     for (uint32_t y = 0; y < p->d->out_h; y++) {
-        for (uint32_t x = 0; x < p->d->out_w; x++) {
+        for (uint32_t x = 0; x < p->out_w; x++) {
             sum_window(p, y, x, sums);
             post(p, y, x, sums);
         }
@@ -331,8 +360,7 @@ struct stream {
 /** BINARY, INT8 or VECTOR: group after group, each with its part of the stream. -1: the stream ends before. */
 static int run_groups(struct pass *p, struct stream *stream)
 {
-    uint64_t steps = xn_isa_steps(p->d);
-    uint64_t group_bytes = XN_ISA_POST_BYTES + steps * XN_ISA_WEIGHT_BYTES;
+    const uint64_t group_bytes = xn_isa_group_bytes(p->d);
 
     for (p->group = 0; p->group < xn_isa_ceil(p->d->channels, LANES); p->group++) {
         if (stream->bytes < group_bytes)
@@ -346,31 +374,67 @@ static int run_groups(struct pass *p, struct stream *stream)
     return 0;
 }
 
-/** One image. 0: to the end; 1: stopped by an error, which *status tells; -1: read outside the job's memory. */
-static int run_image(struct xn_sim *sim, const struct xn_sim_job *job, uint32_t image, struct xn_isa_status *status)
+static int run_pass(struct pass *p, struct stream *stream)
 {
-    struct stream stream = {job->stream, job->stream_bytes};
+    if (p->d->op == XN_ISA_INPUT)
+        run_input(p);
+    else if (p->d->op == XN_ISA_LARGEST)
+        run_largest(p);
+    else
+        return run_groups(p, stream);
+    return 0;
+}
 
-    for (uint32_t i = 0; i < XN_ISA_DESCRIPTORS_MAX; i++) {
-        if (i == job->program_count)
+/** Descriptors from `*at` on, to an END or TURN, whose index *at becomes. 0: to there; 1: stopped by an error, which *status tells;
+ *  -1: read outside the job's memory. */
+static int run_section(struct xn_sim *sim, const struct xn_sim_job *job, const struct turn *turn, uint32_t *at,
+                       struct stream *stream, struct xn_isa_status *status)
+{
+    for (; *at < XN_ISA_DESCRIPTORS_MAX; ++*at) {
+        if (*at == job->program_count)
             return -1;
-        struct pass p = {.sim = sim, .job = job, .image = image, .d = &job->program[i]};
-        status->descriptor = i;
-        status->error = xn_isa_check(p.d, &sim->geometry, job->input_bytes, job->output_words);
+        const struct xn_isa_descriptor *d = &job->program[*at];
+        struct pass p = {.sim = sim, .job = job, .turn = turn, .d = d};
+        p.out_w = xn_isa_out_w(d, turn->is_tail ? turn->before + 1 : 1);
+        status->image = turn->image;
+        status->descriptor = *at;
+        status->error = xn_isa_check(d, &sim->geometry, job->input_bytes, job->output_words, turn->before);
         if (status->error)
             return 1;
-        if (p.d->op == XN_ISA_END)
+        if (d->op == XN_ISA_END || d->op == XN_ISA_TURN)
             return 0;
-        if (p.d->op == XN_ISA_INPUT)
-            run_input(&p);
-        else if (p.d->op == XN_ISA_OR)
-            run_or(&p);
-        else if (run_groups(&p, &stream) < 0)
+        if (run_pass(&p, stream) < 0)
             return -1;
     }
     status->descriptor = XN_ISA_DESCRIPTORS_MAX;
     status->error = XN_ISA_ERROR_LENGTH;
     return 1;
+}
+
+/** The turn that begins with image *image, which becomes the first behind it. Returns as run_section does. */
+static int run_turn(struct xn_sim *sim, const struct xn_sim_job *job, uint32_t *image, struct xn_isa_status *status)
+{
+    struct turn turn = {.image = *image};
+    struct stream stream;
+    uint32_t at;
+    int r;
+
+    for (;; turn.image++, turn.before++) {
+        stream = (struct stream){job->stream, job->stream_bytes};
+        at = 0;
+        r = run_section(sim, job, &turn, &at, &stream, status);
+        if (r != 0)
+            return r;
+        if (job->program[at].op == XN_ISA_END || turn.before + 1 == job->program[at].out_w ||
+            turn.image + 1 == job->images)
+            break;
+    }
+    *image = turn.image + 1;
+    if (job->program[at].op == XN_ISA_END)
+        return 0;
+    turn.is_tail = true;
+    at++;
+    return run_section(sim, job, &turn, &at, &stream, status);
 }
 
 int xn_sim_run(struct xn_sim *sim, const struct xn_sim_job *job, struct xn_isa_status *ret_status)
@@ -385,12 +449,13 @@ int xn_sim_run(struct xn_sim *sim, const struct xn_sim_job *job, struct xn_isa_s
         .rm_rows = g->rm_rows,
         .wb_words = g->wb_words,
     };
+    uint32_t image = 0;
     int r = 0;
 
-    while (r == 0 && status.image < job->images) {
-        r = run_image(sim, job, status.image, &status);
-        status.image += r == 0;
-    }
+    while (r == 0 && image < job->images)
+        r = run_turn(sim, job, &image, &status);
+    if (r == 0)
+        status.image = job->images;
     *ret_status = status;
     return r < 0 ? -1 : 0;
 }

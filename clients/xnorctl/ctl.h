@@ -19,7 +19,8 @@ enum {
 /** --geometry of the engine where none is given, and its help. */
 #define XN_CTL_GEOMETRY "4T"
 #define XN_CTL_GEOMETRY_HELP                                                                                           \
-    "of the engine: 1T, 2T, " XN_CTL_GEOMETRY " (default), or as text, like\nP8,PI4,PR4,AM12288,RM4096,WB1024"
+    "of the engine: 1T, 2T, " XN_CTL_GEOMETRY " (default), or as text, like\nP8,PI8,PR4,AM12288,RM4096,WB1024"
+#define XN_CTL_TURN_HELP "images that share the weights of the last layers, at most (64)"
 
 /** What is said before or after the command's name. */
 struct xn_ctl {

@@ -15,16 +15,18 @@
 struct estimate {
     const char *file;
     const struct xn_engine_program *program;
-    struct xn_engine_cost *costs; /**< [program->n] */
-    uint64_t images;
+    struct xn_engine_cost *costs; /**< [program->n], of a turn */
+    uint64_t images, turn;        /**< of a batch; of a turn, at most */
     double clock_hz;
     uint64_t cycles; /**< of all images */
     double images_s;
     uint64_t binary_macs, array_macs; /**< an image; of these, those that the binary array does */
+    double stream_bytes;              /**< an image; a tail's are shared */
 };
 
-static const char *const op_names[] = {[XN_ISA_END] = "end",   [XN_ISA_INPUT] = "input",   [XN_ISA_BINARY] = "binary",
-                                       [XN_ISA_INT8] = "int8", [XN_ISA_VECTOR] = "vector", [XN_ISA_OR] = "or"};
+static const char *const op_names[] = {
+    [XN_ISA_END] = "end",       [XN_ISA_INPUT] = "input",     [XN_ISA_BINARY] = "binary", [XN_ISA_INT8] = "int8",
+    [XN_ISA_VECTOR] = "vector", [XN_ISA_LARGEST] = "largest", [XN_ISA_TURN] = "turn"};
 static const char *const bound_names[] = {
     [XN_BOUND_ARRAY] = "array", [XN_BOUND_POST] = "post", [XN_BOUND_MEMORY] = "memory", [XN_BOUND_INPUT] = "input"};
 
@@ -46,10 +48,16 @@ static double lanes_of(const struct xn_engine_program *p, uint32_t i)
     }
 }
 
+/** Cycles of a turn, shared by its images. */
+static double an_image(const struct estimate *e, uint64_t cycles)
+{
+    return (double)cycles / e->program->turn;
+}
+
 /** Part of its unit's multiply-accumulates that pass `i` uses. */
 static double utilisation(const struct estimate *e, uint32_t i)
 {
-    const double all = lanes_of(e->program, i) * (double)e->costs[i].cycles;
+    const double all = lanes_of(e->program, i) * an_image(e, e->costs[i].cycles);
 
     return all > 0 ? (double)e->program->passes[i].macs / all : 0;
 }
@@ -67,14 +75,15 @@ static double effective_tops(const struct estimate *e)
 static double bandwidth_bytes_s(const struct estimate *e)
 {
     const struct xn_engine_program *p = e->program;
-    const size_t image_bytes = p->stream_bytes + p->input_bytes + p->n * sizeof(*p->descriptors) + p->output_words * 4;
+    const size_t others = p->input_bytes + p->n * sizeof(*p->descriptors) + p->output_words * 4;
 
-    return (double)image_bytes * e->images_s;
+    return (e->stream_bytes + (double)others) * e->images_s;
 }
 
 static void make_estimate(struct estimate *e)
 {
     const struct xn_engine_program *p = e->program;
+    double share = 1;
 
     e->costs = xn_ctl_alloc(p->n, sizeof(*e->costs));
     e->cycles = xn_engine_cycles(p, (uint32_t)e->images, e->costs);
@@ -82,6 +91,9 @@ static void make_estimate(struct estimate *e)
     for (uint32_t i = 0; i < p->n; i++) {
         e->binary_macs += p->passes[i].binary ? p->passes[i].macs : 0;
         e->array_macs += p->descriptors[i].op == XN_ISA_BINARY ? p->passes[i].macs : 0;
+        e->stream_bytes += share * (double)p->passes[i].stream_bytes;
+        if (p->descriptors[i].op == XN_ISA_TURN)
+            share = 1.0 / p->turn;
     }
 }
 
@@ -93,12 +105,12 @@ static json_t *pass_json(const struct estimate *e, uint32_t i)
     const struct xn_isa_descriptor *d = &p->descriptors[i];
     const struct xn_engine_cost *cost = &e->costs[i];
 
-    return json_pack("{s:s, s:i, s:i, s:[i,i,i], s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:f, s:I}", "op", op_names[d->op],
+    return json_pack("{s:s, s:i, s:i, s:[i,i,i], s:I, s:b, s:f, s:f, s:f, s:f, s:s, s:f, s:I}", "op", op_names[d->op],
                      "first_layer", (int)p->passes[i].first_layer, "last_layer", (int)p->passes[i].last_layer, "output",
                      (int)(d->op == XN_ISA_INPUT ? d->height : d->out_h), (int)d->out_w, (int)d->channels, "macs",
                      (json_int_t)p->passes[i].macs, "binary", (int)p->passes[i].binary, "cycles",
-                     (json_int_t)cost->cycles, "array_cycles", (json_int_t)cost->array, "post_cycles",
-                     (json_int_t)cost->post, "memory_cycles", (json_int_t)cost->memory, "bound",
+                     an_image(e, cost->cycles), "array_cycles", an_image(e, cost->array), "post_cycles",
+                     an_image(e, cost->post), "memory_cycles", an_image(e, cost->memory), "bound",
                      bound_names[cost->bound], "utilisation", utilisation(e, i), "stream_bytes",
                      (json_int_t)p->passes[i].stream_bytes);
 }
@@ -112,13 +124,13 @@ static json_t *estimate_json(const struct estimate *e)
     for (uint32_t i = 0; i + 1 < p->n; i++)
         json_array_append_new(passes, pass_json(e, i));
     return json_pack(
-        "{s:s, s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:s, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:i, s:i, s:o}",
+        "{s:s, s:s, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:s, s:f, s:I, s:i, s:I, s:f, s:f, s:f, s:f, s:I, s:i, s:i, s:o}",
         "file", e->file, "name", p->network->name, "geometry", "p", (int)g->p, "pi", (int)g->pi, "pr", (int)g->pr,
         "am_rows", (int)g->am_rows, "rm_rows", (int)g->rm_rows, "wb_words", (int)g->wb_words, "path", PATH, "clock_hz",
-        e->clock_hz, "images", (json_int_t)e->images, "cycles", (json_int_t)e->cycles, "images_per_second", e->images_s,
-        "effective_tops", effective_tops(e), "utilisation", total_utilisation(e), "bandwidth_bytes_per_second",
-        bandwidth_bytes_s(e), "stream_bytes", (json_int_t)p->stream_bytes, "am_rows_used", (int)p->am_rows_used,
-        "rm_rows_used", (int)p->rm_rows_used, "passes", passes);
+        e->clock_hz, "images", (json_int_t)e->images, "turn", (int)p->turn, "cycles", (json_int_t)e->cycles,
+        "images_per_second", e->images_s, "effective_tops", effective_tops(e), "utilisation", total_utilisation(e),
+        "bandwidth_bytes_per_second", bandwidth_bytes_s(e), "stream_bytes", (json_int_t)p->stream_bytes, "am_rows_used",
+        (int)p->am_rows_used, "rm_rows_used", (int)p->rm_rows_used, "passes", passes);
 }
 
 /* ---- text --------------------------------------------------------------------------------------------------------- */
@@ -142,12 +154,15 @@ static void print_pass(struct xn_table *t, const struct estimate *e, uint32_t i)
         xn_table_cell(t, "%ux%u", d->kernel_h, d->kernel_w);
     else
         xn_table_cell(t, "%s", "");
-    xn_table_cell(t, "%ux%ux%u", d->op == XN_ISA_INPUT ? d->height : d->out_h, d->out_w, d->channels);
+    if (d->op == XN_ISA_TURN)
+        xn_table_cell(t, "%u images", d->out_w);
+    else
+        xn_table_cell(t, "%ux%ux%u", d->op == XN_ISA_INPUT ? d->height : d->out_h, d->out_w, d->channels);
     xn_table_cell(t, "%s", pass->macs ? xn_words_count((double)pass->macs).text : "");
-    xn_table_cell(t, "%" PRIu64, cost->cycles);
-    xn_table_cell(t, "%" PRIu64, cost->array);
-    xn_table_cell(t, "%" PRIu64, cost->post);
-    xn_table_cell(t, "%" PRIu64, cost->memory);
+    xn_table_cell(t, "%.0f", an_image(e, cost->cycles));
+    xn_table_cell(t, "%.0f", an_image(e, cost->array));
+    xn_table_cell(t, "%.0f", an_image(e, cost->post));
+    xn_table_cell(t, "%.0f", an_image(e, cost->memory));
     xn_table_cell(t, "%s", bound_names[cost->bound]);
     if (lanes_of(p, i) > 0 && pass->macs)
         xn_table_cell(t, "%.1f %%", 100 * utilisation(e, i));
@@ -178,7 +193,7 @@ static void print_text(const struct estimate *e)
     printf("%-13s%.1f %% of the binary array's %.2f TOPS\n", "utilisation", 100 * total_utilisation(e),
            2 * binary_lanes(&p->geometry) * e->clock_hz / 1e12);
     printf("%-13s%.2f GB/s of the port's %.2f; %s of stream an image\n", "memory", bandwidth_bytes_s(e) / 1e9,
-           XN_ISA_BEAT_BYTES * e->clock_hz / 1e9, xn_words_bytes(p->stream_bytes).text);
+           XN_ISA_BEAT_BYTES * e->clock_hz / 1e9, xn_words_bytes((uint64_t)e->stream_bytes).text);
     printf("%-13sAM %u of %u rows, RM %u of %u rows\n", "", p->am_rows_used, p->geometry.am_rows, p->rm_rows_used,
            p->geometry.rm_rows);
     puts(PATH);
@@ -223,7 +238,7 @@ static int run(const struct xn_ctl *ctl, struct estimate *e, const struct xn_isa
     int r = xn_network_load(e->file, &network, &error);
 
     if (r == 0)
-        r = xn_engine_compile(network, geometry, &program, &error);
+        r = xn_engine_compile(network, geometry, (uint32_t)e->turn, &program, &error);
     if (r == 0) {
         e->program = program;
         make_estimate(e);
@@ -253,7 +268,7 @@ static int run_all(const struct xn_ctl *ctl, const struct estimate *e, const str
     if (to.table)
         print_heading(to.table);
     for (int i = 0; i < n; i++) {
-        struct estimate one = {.file = files[i], .images = e->images, .clock_hz = e->clock_hz};
+        struct estimate one = {.file = files[i], .images = e->images, .turn = e->turn, .clock_hz = e->clock_hz};
         if (run(ctl, &one, geometry, &to) != XN_CTL_OK)
             status = XN_CTL_FAILED;
     }
@@ -271,12 +286,13 @@ static int run_all(const struct xn_ctl *ctl, const struct estimate *e, const str
 
 int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv)
 {
-    struct estimate e = {.images = 64};
+    struct estimate e = {.images = 64, .turn = XN_ENGINE_TURN};
     const char *geometry_name = XN_CTL_GEOMETRY;
     double clock_mhz = 250;
     const struct xn_opt opts[] = {
         {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G", XN_CTL_GEOMETRY_HELP},
         {"clock", 'c', XN_OPT_DOUBLE, &clock_mhz, 1, 10000, "MHZ", "planned clock (250)"},
+        {"turn", 't', XN_OPT_U64, &e.turn, 1, XN_ISA_SIDE_MAX, "N", XN_CTL_TURN_HELP},
         {"images", 'n', XN_OPT_U64, &e.images, 1, 1000000, "N", "images of a batch on the card (64)"},
     };
     const struct xn_opt_about about = {

@@ -264,10 +264,11 @@ static void print_text(const struct xn_network *n, const char *path)
 
 /* ---- the engine --------------------------------------------------------------------------------------------------- */
 
-static int print_program(const struct xn_network *n, const struct xn_isa_geometry *geometry, struct xn_error *error)
+static int print_program(const struct xn_network *n, const struct xn_isa_geometry *geometry, uint32_t turn,
+                         struct xn_error *error)
 {
     struct xn_engine_program *program;
-    int r = xn_engine_compile(n, geometry, &program, error);
+    int r = xn_engine_compile(n, geometry, turn, &program, error);
 
     if (r < 0)
         return r;
@@ -280,9 +281,11 @@ int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv)
 {
     bool engine = false;
     const char *geometry_name = NULL;
+    uint64_t turn = XN_ENGINE_TURN;
     const struct xn_opt opts[] = {
         {"engine", 'e', XN_OPT_FLAG, &engine, 0, 0, NULL, "list the program that the network is on the engine"},
         {"geometry", 'g', XN_OPT_TEXT, &geometry_name, 0, 0, "G", XN_CTL_GEOMETRY_HELP},
+        {"turn", 't', XN_OPT_U64, &turn, 1, XN_ISA_SIDE_MAX, "N", XN_CTL_TURN_HELP},
     };
     const struct xn_opt_about about = {"FILE.xnor", "Check a network file as a server would, and show what is in it.",
                                        "Exit status: 0 the file is good (--engine: and fits the geometry), 1 it is not "
@@ -309,7 +312,7 @@ int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv)
         return xn_ctl_fail(ctl, &error);
     }
     if (engine)
-        r = print_program(network, &geometry, &error);
+        r = print_program(network, &geometry, (uint32_t)turn, &error);
     else if (ctl->json)
         print_json(network, files[0]);
     else

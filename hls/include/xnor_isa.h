@@ -19,6 +19,16 @@
  * So weights are read from card memory once an image, in the order in which they lie, and are used for all pixels. A pass
  * of several chunks has one tile only (fully connected layers).
  *
+ * Images run through the program one after another, or in *turns* where it has a TURN: what stands before TURN, the head, runs for
+ * each image of the turn, and what stands behind it, the tail, once for all of them:
+ *
+ *     for each turn: n = the images left, at most TURN's out_w
+ *       for image 0 .. n-1 of the turn: descriptors 0 .. TURN-1, the stream from its beginning
+ *       descriptors TURN+1 .. END, the stream where the head has left it
+ *
+ * LARGEST with BATCH puts each image's map beside those of the turn's other images into one wide map; passes with BATCH in the
+ * tail then have an image a pixel, so that fully connected layers fill tiles and fetch their weights once a turn.
+ *
  * On the card. AM, activation memory: 64-bit words, one word = 64 channels of bits or 8 channels of int8/uint8. It has
  * 2P banks; pixel x of a row lies in bank x mod 2P, so that P neighbours, and P with stride 2, are read at once. An
  * address is a row of all banks: pixel (y, x), word w of a map at `base`, `width` wide, `pitch` words a pixel:
@@ -40,7 +50,7 @@
 #include <stdint.h>
 
 #define XN_ISA_MAJOR 1u
-#define XN_ISA_MINOR 0u
+#define XN_ISA_MINOR 1u
 
 #define XN_ISA_LANES      16u /**< PE: output channels of a group; post lanes */
 #define XN_ISA_WORD_BITS  64u /**< S: channels of bits in a word */
@@ -72,9 +82,10 @@ enum xn_isa_op {
     XN_ISA_BINARY = 2, /**< AM bits x bits: sum of x*w = valid channels - 2*popcount(x ^ w) */
     XN_ISA_INT8 = 3,   /**< AM int8, uint8 or bits (as +1 and -1) x int8 */
     XN_ISA_VECTOR = 4, /**< channel by channel, AM or RM: sum of x*w (depthwise, pools, copies) or the largest x */
-    XN_ISA_OR =
-        5, /**< AM bits to AM bits, a word a cycle, no stream: the OR of a window's words (largest of bits, copies), `words`
-                            words a pixel, to word dest_group / 4 on; dest_group mod 4 = 0. Order: y, x, word, ky, kx */
+    XN_ISA_LARGEST =
+        5, /**< AM to AM, a word of P pixels a cycle, no stream: the largest elements of a window (of bits: OR; copies),
+                         `words` words a pixel, to word dest_group / 4 on; dest_group mod 4 = 0. Order: word, y, tiles, ky, kx */
+    XN_ISA_TURN = 6, /**< ends the head; out_w: images of a turn. In the tail it is an END */
 };
 
 /** What the elements of the source are. */
@@ -98,13 +109,17 @@ enum xn_isa_source {
  *     LOGITS     output[channel] = ML*v + BL              32 bits; ML and BL in the places of T and B2
  *
  * SIGN, QUANTIZE and LOGITS exclude each other. A lane beyond `channels` writes 0. LOGITS: channel c of pixel i goes to
- * output[i * channels + c]. MAX of a window wholly outside the map is -32768.
+ * output[i * channels + c], of the image or, in the tail, from the turn's first image on. MAX of a window wholly outside the map is -32768.
+ *
+ * BATCH: out_w is at most the number of images of the turn (in the head: 1); out_h is 1, and LOGITS have an image's output a pixel. With
+ * LARGEST instead: pixel (y, x) goes to pixel (y, i * dest_step + x) of a map `dest_width` wide, i counting the images of the turn (in
+ * the tail: the last).
  *
  * Programs keep these ranges, which say how wide the lanes must be: without SCALE, v fits 32 bits; with SCALE, |B1| <= 2^47,
  * v is exact up to SATURATE, and fits 32 bits where SATURATE is not set; v fits 16 bits before RPRELU and STORE;
  * |B2| <= 2^47. */
 #define XN_ISA_PAD_MINUS_ONE (1u << 0)
-#define XN_ISA_MAX           (1u << 1) /**< VECTOR: the largest element instead of a sum; weights are read and not used */
+#define XN_ISA_MAX           (1u << 1) /**< VECTOR: the largest element instead of a sum; no weights */
 #define XN_ISA_SCALE         (1u << 2)
 #define XN_ISA_RESIDUAL      (1u << 3)
 #define XN_ISA_SATURATE      (1u << 4)
@@ -114,7 +129,9 @@ enum xn_isa_source {
 #define XN_ISA_QUANTIZE      (1u << 8)
 #define XN_ISA_UNSIGNED      (1u << 9)
 #define XN_ISA_LOGITS        (1u << 10)
-#define XN_ISA_FLAGS         ((1u << 11) - 1)
+#define XN_ISA_BATCH         (1u << 11)
+#define XN_ISA_ONES          (1u << 12) /**< VECTOR: all weights are 1, and none are in the stream */
+#define XN_ISA_FLAGS         ((1u << 13) - 1)
 
 /** One pass. 32 words of 32 bits. Fields that an operation does not name are 0. */
 struct xn_isa_descriptor {
@@ -134,15 +151,16 @@ struct xn_isa_descriptor {
     /* 15 */ uint32_t out_h, out_w;
     /* 17 */ uint32_t channels; /**< of the output */
     /* 18 */ uint32_t
-        chunk; /**< steps of a chunk, 1..wb_words; steps = kernel_h * kernel_w * words, in the order [ky][kx][word] */
+        chunk; /**< steps of a chunk, 1..wb_words; without weights not used; steps = kernel_h * kernel_w * words, in the order [ky][kx][word] */
     /* 19 */ uint32_t shift;                         /**< n1 | n2 << 8, each 0..30 */
     /* 20 */ uint32_t stream_base, stream_pitch;     /**< STORE: RM; the first group's word of pixel 0 */
     /* 22 */ uint32_t residual_base, residual_pitch; /**< RESIDUAL: RM, as above */
     /* 24 */ uint32_t dest_base, dest_pitch;         /**< SIGN, QUANTIZE: AM, a map of out_h x out_w */
-    /* 26 */ uint32_t dest_group;      /**< the group of the destination that the first output group goes to */
-    /* 27 */ uint32_t source_group;    /**< VECTOR: the group of the source that the first output group reads */
-    /* 28 */ uint32_t input_row_bytes; /**< INPUT: height x input_row_bytes bytes, dense. See xn_isa_input */
-    /* 29 */ uint32_t reserved[3];
+    /* 26 */ uint32_t dest_group;            /**< the group of the destination that the first output group goes to */
+    /* 27 */ uint32_t source_group;          /**< VECTOR: the group of the source that the first output group reads */
+    /* 28 */ uint32_t input_row_bytes;       /**< INPUT: height x input_row_bytes bytes, dense. See xn_isa_input */
+    /* 29 */ uint32_t dest_width, dest_step; /**< LARGEST with BATCH */
+    /* 31 */ uint32_t reserved;
 };
 
 /* INPUT: the input tensor, [height][input_row_bytes] bytes, becomes a map of `height` x `out_w` in AM at dest_base, dest_pitch words
@@ -166,8 +184,8 @@ struct xn_isa_lane {
 #define XN_ISA_POST_BYTES (XN_ISA_LANES * XN_ISA_LANE_BYTES)
 #define XN_ISA_POST_BEATS (XN_ISA_POST_BYTES / XN_ISA_BEAT_BYTES)
 
-/* The stream. All that the descriptors of a program other than INPUT and END need, in order, without gaps: for each group its post
- * parameters (XN_ISA_POST_BYTES), then all its weight words. */
+/* The stream. All that the descriptors of a program that read it (xn_isa_has_stream) need, in order, without gaps: for each group its post
+ * parameters (XN_ISA_POST_BYTES), then all its weight words, if it has weights (xn_isa_has_weights). */
 
 /* Registers, AXI4-Lite, 32 bits each, offsets in bytes; those of Vitis' ap_ctrl_hs first. Addresses are of bytes, 64 bits (low word
  * first), multiples of 64 but for INPUT (of 1) and OUTPUT (of 4). */
@@ -194,11 +212,11 @@ enum xn_isa_error {
 };
 
 struct xn_isa_status {
-    uint32_t error;                                 /**< enum xn_isa_error */
-    uint32_t descriptor;                            /**< index of the one that is wrong */
-    uint32_t image;                                 /**< where it stopped; the number of images where it did not */
-    uint32_t version;                               /**< XN_ISA_MAJOR << 16 | XN_ISA_MINOR */
-    uint64_t cycles;                                /**< from start to done; 0: this engine does not count */
+    uint32_t error;      /**< enum xn_isa_error */
+    uint32_t descriptor; /**< index of the one that is wrong */
+    uint32_t image;      /**< where it stopped (in a tail: the turn's last); the number of images where it did not */
+    uint32_t version;    /**< XN_ISA_MAJOR << 16 | XN_ISA_MINOR */
+    uint64_t cycles;     /**< from start to done; 0: this engine does not count */
     uint32_t p, pi, pr, am_rows, rm_rows, wb_words; /**< struct xn_isa_geometry */
     uint32_t reserved[4];
 };
@@ -225,7 +243,41 @@ static inline uint64_t xn_isa_map_rows(uint64_t height, uint64_t width, uint64_t
 /** Output pixels side by side that a pass makes at a time. */
 static inline uint32_t xn_isa_tile(const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g)
 {
+    if (d->op == XN_ISA_LARGEST)
+        return d->flags & XN_ISA_BATCH ? 1 : g->p;
     return d->op == XN_ISA_BINARY ? g->p : d->op == XN_ISA_INT8 ? g->pi : 1;
+}
+
+/** Does a pass read the stream? */
+static inline int xn_isa_has_stream(const struct xn_isa_descriptor *d)
+{
+    return d->op == XN_ISA_BINARY || d->op == XN_ISA_INT8 || d->op == XN_ISA_VECTOR;
+}
+
+/** Of that, weights? A pass without makes its window in one go, however long. */
+static inline int xn_isa_has_weights(const struct xn_isa_descriptor *d)
+{
+    return xn_isa_has_stream(d) && !(d->flags & (XN_ISA_MAX | XN_ISA_ONES));
+}
+
+/** Bytes of the stream for a group of 16 channels. */
+static inline uint64_t xn_isa_group_bytes(const struct xn_isa_descriptor *d)
+{
+    if (!xn_isa_has_stream(d))
+        return 0;
+    return XN_ISA_POST_BYTES + (xn_isa_has_weights(d) ? xn_isa_steps(d) * XN_ISA_WEIGHT_BYTES : 0);
+}
+
+/** Width of the map in AM that a pass writes. */
+static inline uint32_t xn_isa_dest_width(const struct xn_isa_descriptor *d)
+{
+    return d->op == XN_ISA_LARGEST && d->flags & XN_ISA_BATCH ? d->dest_width : d->out_w;
+}
+
+/** Output pixels side by side that a pass makes where `images` of the turn have come through (the head: 1). */
+static inline uint32_t xn_isa_out_w(const struct xn_isa_descriptor *d, uint32_t images)
+{
+    return d->flags & XN_ISA_BATCH && d->op != XN_ISA_LARGEST && images < d->out_w ? images : d->out_w;
 }
 
 /** Cycles of a step: VECTOR reads 16 channels of int8 as two words. */
@@ -266,13 +318,13 @@ static inline uint32_t xn_isa_check_op(const struct xn_isa_descriptor *d)
     uint32_t f = d->flags;
     uint32_t outs = (f & XN_ISA_SIGN ? 1u : 0) + (f & XN_ISA_QUANTIZE ? 1u : 0) + (f & XN_ISA_LOGITS ? 1u : 0);
 
-    if (d->op < XN_ISA_BINARY || d->op > XN_ISA_OR || f & ~XN_ISA_FLAGS || outs > 1 || d->source > XN_ISA_I16)
+    if (d->op < XN_ISA_BINARY || d->op > XN_ISA_LARGEST || f & ~XN_ISA_FLAGS || outs > 1 || d->source > XN_ISA_I16)
         return XN_ISA_ERROR_OP;
     if (f & XN_ISA_PAD_MINUS_ONE && d->op != XN_ISA_BINARY)
         return XN_ISA_ERROR_OP;
-    if (f & XN_ISA_MAX && d->op != XN_ISA_VECTOR)
+    if (f & (XN_ISA_MAX | XN_ISA_ONES) && d->op != XN_ISA_VECTOR)
         return XN_ISA_ERROR_OP;
-    if (d->op == XN_ISA_OR && (f || d->source != XN_ISA_BITS || d->dest_group % 4))
+    if (d->op == XN_ISA_LARGEST && (f & ~XN_ISA_BATCH || d->source == XN_ISA_I16 || d->dest_group % 4))
         return XN_ISA_ERROR_OP;
     if ((d->op == XN_ISA_BINARY && d->source != XN_ISA_BITS) || (d->op == XN_ISA_INT8 && d->source == XN_ISA_I16))
         return XN_ISA_ERROR_OP;
@@ -292,11 +344,12 @@ static inline uint32_t xn_isa_check_shape(const struct xn_isa_descriptor *d, con
         return XN_ISA_ERROR_SHAPE;
     if (steps > XN_ISA_STEPS_MAX)
         return XN_ISA_ERROR_SHAPE;
-    if (d->op != XN_ISA_OR && (d->chunk < 1 || d->chunk > g->wb_words || (d->chunk < steps && tiles > 1)))
+    if (xn_isa_has_weights(d) && (d->chunk < 1 || d->chunk > g->wb_words || (d->chunk < steps && tiles > 1)))
         return XN_ISA_ERROR_SHAPE;
     if ((d->shift & 0xff) > 30 || (d->shift >> 8) > 30 || d->channels_in > XN_ISA_WORD_BITS * d->words)
         return XN_ISA_ERROR_SHAPE;
-    if (d->op == XN_ISA_VECTOR && d->words != 1)
+    if ((d->op == XN_ISA_VECTOR && d->words != 1) ||
+        (d->flags & XN_ISA_BATCH && d->op != XN_ISA_LARGEST && d->out_h != 1))
         return XN_ISA_ERROR_SHAPE;
     return XN_ISA_OK;
 }
@@ -330,42 +383,51 @@ static inline int xn_isa_bad_stream(uint32_t base, uint32_t pitch, const struct 
            base + xn_isa_map_rows(d->out_h, d->out_w, pitch, g->pr) - pitch + groups > g->rm_rows;
 }
 
+/** `turn_image`: the image's place in its turn. */
 static inline uint32_t xn_isa_check_dest(const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g,
-                                         uint32_t output_words)
+                                         uint32_t output_words, uint32_t turn_image)
 {
     uint64_t pixels = (uint64_t)d->out_h * d->out_w, groups = xn_isa_ceil(d->channels, XN_ISA_LANES);
+    uint32_t batch = d->flags & XN_ISA_BATCH, dest_w = xn_isa_dest_width(d);
 
     if (d->flags & XN_ISA_STORE && xn_isa_bad_stream(d->stream_base, d->stream_pitch, d, g))
         return XN_ISA_ERROR_DEST;
     if (d->flags & XN_ISA_RESIDUAL && xn_isa_bad_stream(d->residual_base, d->residual_pitch, d, g))
         return XN_ISA_ERROR_DEST;
-    if (d->flags & (XN_ISA_SIGN | XN_ISA_QUANTIZE) || d->op == XN_ISA_OR) {
-        uint64_t last = d->dest_group + (d->op == XN_ISA_OR ? 4 * (uint64_t)d->words : groups);
+    if (d->flags & (XN_ISA_SIGN | XN_ISA_QUANTIZE) || d->op == XN_ISA_LARGEST) {
+        uint64_t last = d->dest_group + (d->op == XN_ISA_LARGEST ? 4 * (uint64_t)d->words : groups);
         uint64_t words = d->flags & XN_ISA_QUANTIZE ? 2 * last : xn_isa_ceil(last, 4);
         if (d->dest_group > 65536 || d->dest_pitch > 65536 || words > d->dest_pitch ||
-            d->dest_base + xn_isa_map_rows(d->out_h, d->out_w, d->dest_pitch, 2 * g->p) > g->am_rows)
+            d->dest_base + xn_isa_map_rows(d->out_h, dest_w, d->dest_pitch, 2 * g->p) > g->am_rows)
             return XN_ISA_ERROR_DEST;
     }
-    if (d->flags & XN_ISA_LOGITS && pixels * d->channels > output_words)
+    if (batch && d->op == XN_ISA_LARGEST &&
+        (xn_isa_bad_side(dest_w) || xn_isa_bad_side(d->dest_step) ||
+         (uint64_t)turn_image * d->dest_step + d->out_w > dest_w))
+        return XN_ISA_ERROR_DEST;
+    if (d->flags & XN_ISA_LOGITS && (batch ? d->channels != output_words : pixels * d->channels > output_words))
         return XN_ISA_ERROR_OUTPUT;
     return XN_ISA_OK;
 }
 
 /** enum xn_isa_error: whether the engine may run this pass. The host asks before it loads a program; the engine asks before each
- *  pass. A destination that overlaps the source is not an error: it is defined by the order above, and no compiler makes it
- *  but for a stream that replaces its own residual. */
+ *  pass. `turn_image`: the image's place in its turn (in a tail: the last's). A destination that overlaps the source is not an error,
+ *  but what comes of it is not defined; no compiler makes one, but for a stream that replaces its own residual, which each lane
+ *  reads before it writes. */
 static inline uint32_t xn_isa_check(const struct xn_isa_descriptor *d, const struct xn_isa_geometry *g,
-                                    uint32_t input_bytes, uint32_t output_words)
+                                    uint32_t input_bytes, uint32_t output_words, uint32_t turn_image)
 {
     uint32_t e;
 
     if (d->op == XN_ISA_END)
         return XN_ISA_OK;
+    if (d->op == XN_ISA_TURN)
+        return xn_isa_bad_side(d->out_w) ? XN_ISA_ERROR_SHAPE : XN_ISA_OK;
     if (d->op == XN_ISA_INPUT)
         return xn_isa_check_input(d, g, input_bytes);
     if ((e = xn_isa_check_op(d)) != 0 || (e = xn_isa_check_shape(d, g)) != 0 || (e = xn_isa_check_source(d, g)) != 0)
         return e;
-    return xn_isa_check_dest(d, g, output_words);
+    return xn_isa_check_dest(d, g, output_words, turn_image);
 }
 
 #endif

@@ -3,7 +3,7 @@
  * descriptor says all about its part of the stream, and runs ahead of the units until the FIFO of weights is full. That
  * FIFO is the second weight buffer: it fills with the next chunk, or the next pass's, while the units use the first (pass.h).
  *
- * Only checked descriptors leave it without an error, and nothing leaves it behind an error or the end. */
+ * Only checked descriptors leave it without an error, and nothing leaves it behind an error or the section's end. */
 #ifndef XN_HLS_FETCH_H
 #define XN_HLS_FETCH_H
 
@@ -24,7 +24,7 @@ inline descriptor unpack_descriptor(const uint32_t w[XN_ISA_DESCRIPTOR_BYTES / 4
     d.pad_top = w[13], d.pad_left = w[14], d.out_h = w[15], d.out_w = w[16], d.channels = w[17], d.chunk = w[18];
     d.shift = w[19], d.stream_base = w[20], d.stream_pitch = w[21], d.residual_base = w[22], d.residual_pitch = w[23];
     d.dest_base = w[24], d.dest_pitch = w[25], d.dest_group = w[26], d.source_group = w[27], d.input_row_bytes = w[28];
-    d.reserved[0] = w[29], d.reserved[1] = w[30], d.reserved[2] = w[31];
+    d.dest_width = w[29], d.dest_step = w[30], d.reserved = w[31];
     return d;
 }
 
@@ -58,29 +58,32 @@ inline void fetch_words(in_port<beat> stream, uint64_t at, uint32_t n, hls::stre
     }
 }
 
-/** The process. One image's program: commands to the last or wrong one, and the weights of all but a wrong one. */
+/** The process. A section of the program (engine.h): commands from descriptor `first` to the END, TURN or wrong one, and the weights of
+ *  all but a wrong one, from beat `first_beat` of the stream on. turn_image: place in its turn of the image. */
 inline void fetch(in_port<beat> program, in_port<beat> stream, const geometry &g, uint32_t input_bytes,
-                  uint32_t output_words, hls::stream<command> &commands, hls::stream<weight_word> &words)
+                  uint32_t output_words, uint32_t first, uint64_t first_beat, uint32_t turn_image,
+                  hls::stream<command> &commands, hls::stream<weight_word> &words, uint64_t &ret_beat)
 {
-    uint64_t at = 0;
+    uint64_t at = first_beat;
     bool more = true;
-    for (uint32_t i = 0; more; i++) {
+    for (uint32_t i = first; more; i++) {
         command c = {};
         c.index = i;
         if (i == XN_ISA_DESCRIPTORS_MAX) {
             c.error = XN_ISA_ERROR_LENGTH;
         } else {
             c.d = read_descriptor(program, i);
-            c.error = xn_isa_check(&c.d, &g, input_bytes, output_words);
+            c.error = xn_isa_check(&c.d, &g, input_bytes, output_words, turn_image);
         }
         commands.write(c);
-        more = c.error == XN_ISA_OK && c.d.op != XN_ISA_END;
-        if (more && c.d.op != XN_ISA_INPUT && c.d.op != XN_ISA_OR) {
-            const uint32_t n = groups_of(c.d) * (POST_WORDS + steps_of(c.d));
+        more = c.error == XN_ISA_OK && !ends_section(c.d);
+        if (more && xn_isa_has_stream(&c.d)) {
+            const uint32_t n = groups_of(c.d) * (POST_WORDS + (xn_isa_has_weights(&c.d) ? steps_of(c.d) : 0));
             fetch_words(stream, at, n, words);
             at += (uint64_t)n * XN_ISA_WEIGHT_BEATS;
         }
     }
+    ret_beat = at;
 }
 } // namespace xn
 

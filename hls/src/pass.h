@@ -30,6 +30,7 @@ struct plan {
     uint32_t tile, tiles, log_pixels, rounds;
     uint32_t array_slots, post_slots; /**< of a tile */
     bool turns;                       /**< steps and post take turns */
+    bool weights;                     /**< are in the stream; else all are 1 */
     uint64_t slots;                   /**< of a group */
 };
 
@@ -44,6 +45,7 @@ template <unsigned P, unsigned PI, unsigned PR> plan plan_of(const descriptor &d
     n.array_slots = steps_of(d) * n.rounds;
     n.post_slots = post_parts<PR>(d, n.tile);
     n.turns = d.source == XN_ISA_I16;
+    n.weights = xn_isa_has_weights(&d);
     const uint32_t more = n.array_slots > n.post_slots ? n.array_slots : n.post_slots;
     const uint32_t between = n.turns ? n.array_slots + n.post_slots : more;
     n.slots = n.array_slots + (uint64_t)(n.tiles - 1) * between + n.post_slots;
@@ -150,6 +152,8 @@ void pass_group(const descriptor &d, const plan &n, uint32_t group, hls::stream<
     for (uint32_t i = 0; i < POST_WORDS; i++)
         post_words[i] = words.read();
     unpack_lanes(post_words, lanes);
+    for (uint32_t l = 0; l < LANES; l++)
+        w.lane[l] = 1;
     for (uint32_t i = 0; i < P; i++)
         for (uint32_t l = 0; l < LANES; l++)
             s[i].lane[l] = d.flags & XN_ISA_MAX ? INT16_MIN : 0;
@@ -164,7 +168,8 @@ void pass_group(const descriptor &d, const plan &n, uint32_t group, hls::stream<
         if (k.tile > 0 && k.slot < n.post_slots)
             post_part<P, PR, AM_ROWS, RM_ROWS>(d, lanes, k.before, n.tile, k.slot, held, am, rm, logits);
         if (k.tile < n.tiles && k.slot >= lead && k.slot < lead + n.array_slots) {
-            next_weights<WB_WORDS>(k, words, wb, w);
+            if (n.weights)
+                next_weights<WB_WORDS>(k, words, wb, w);
             step<P, PI, PR, AM_ROWS, RM_ROWS>(d, n, k, w, am, rm, s);
             k.step += k.at.round == n.rounds - 1 ? 1 : 0;
             window_advance(k.at, d, n.rounds);

@@ -82,13 +82,19 @@ struct command {
 struct logit {
     uint32_t index;
     int32_t value;
-    bool last; /**< nothing more of this image; index and value mean nothing */
+    bool last; /**< nothing more of this section; index and value mean nothing */
 };
 
 /** Of a power of two. */
 constexpr uint32_t log2_of(uint32_t n)
 {
     return n > 1 ? 1 + log2_of(n / 2) : 0;
+}
+
+/** END or TURN. */
+inline bool ends_section(const descriptor &d)
+{
+    return d.op == XN_ISA_END || d.op == XN_ISA_TURN;
 }
 
 inline uint32_t groups_of(const descriptor &d)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Units that move words between pixels and AM: INPUT, the window's reads, OR. */
+ * Units that move words between pixels and AM: INPUT, the window's reads, LARGEST. */
 #include "hls/test/bench.h"
 
 static am_memory am, before;
@@ -71,7 +71,7 @@ static xn::descriptor random_window(random_source &r)
     d.pad_top = r.below(d.kernel_h);
     d.pad_left = r.below(d.kernel_w);
     d.stride_h = r.from_to(1, 3);
-    d.stride_w = r.below(3) ? r.from_to(1, 2) : r.from_to(1, 17);
+    d.stride_w = r.below(3) ? r.from_to(1, 2) : r.below(2) ? 4 * r.from_to(1, 2) : r.from_to(1, 17);
     d.out_h = r.from_to(1, 6);
     d.out_w = r.from_to(1, 12);
     return d;
@@ -113,29 +113,79 @@ static void window(random_source &r)
         CHECK_EQUAL(seen[i], i < tile);
 }
 
-static void or_unit(random_source &r)
+static int64_t element_of(uint64_t word, uint32_t i, uint32_t source)
+{
+    if (source == XN_ISA_BITS)
+        return word >> i & 1 ? 1 : 0;
+    const uint8_t byte = (uint8_t)(word >> 8 * i);
+    return source == XN_ISA_I8 ? (int8_t)byte : byte;
+}
+
+/** Element by element, over the taps inside of the map; the least one where there are none. */
+static uint64_t largest_word(const xn::descriptor &d, uint32_t y, uint32_t x, uint32_t w)
+{
+    const bool bits = d.source == XN_ISA_BITS;
+    const uint32_t n = bits ? 64 : 8;
+    uint64_t word = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t most = d.source == XN_ISA_I8 ? INT8_MIN : 0;
+        for (uint32_t ky = 0; ky < d.kernel_h; ky++) {
+            for (uint32_t kx = 0; kx < d.kernel_w; kx++) {
+                bool inside;
+                const uint64_t v = read_pixel(d, (int64_t)y * d.stride_h + ky - d.pad_top,
+                                              (int64_t)x * d.stride_w + kx - d.pad_left, w, &inside);
+                if (inside && element_of(v, i, d.source) > most)
+                    most = element_of(v, i, d.source);
+            }
+        }
+        word |= bits ? (uint64_t)most << i : (uint64_t)(uint8_t)most << 8 * i;
+    }
+    return word;
+}
+
+static xn::descriptor random_largest(random_source &r)
 {
     xn::descriptor d = random_window(r);
-    d.op = XN_ISA_OR;
+    const uint32_t sources[] = {XN_ISA_BITS, XN_ISA_U8, XN_ISA_I8};
+    d.op = XN_ISA_LARGEST;
+    d.source = sources[r.below(3)];
     d.dest_group = 4 * r.below(3);
     d.dest_pitch = d.dest_group / 4 + d.words + r.below(2);
     d.dest_base = 500; /* behind the source */
+    return d;
+}
+
+/** A map of its own: P pixels at a time. */
+static void largest(random_source &r)
+{
+    const xn::descriptor d = random_largest(r);
     remember(r);
-    top_or(d, am);
+    top_largest(d, r.below(5), am);
     check_am(d.dest_base, d.out_h, d.out_w, d.dest_pitch, d.dest_group / 4, d.words,
+             [&](uint32_t y, uint32_t x, uint32_t w) { return largest_word(d, y, x, w); });
+}
+
+/** Columns of a map that the turn's images share; the others' stay. */
+static void largest_batch(random_source &r)
+{
+    xn::descriptor d = random_largest(r);
+    const uint32_t turn_image = r.below(5);
+    d.flags = XN_ISA_BATCH;
+    d.dest_step = r.from_to(1, d.out_w + 3);
+    d.dest_width = turn_image * d.dest_step + d.out_w + r.below(20);
+    const uint32_t column = turn_image * d.dest_step;
+    remember(r);
+    top_largest(d, turn_image, am);
+    check_am(d.dest_base, d.out_h, d.dest_width, d.dest_pitch, d.dest_group / 4, d.words,
              [&](uint32_t y, uint32_t x, uint32_t w) {
-                 uint64_t v = 0;
-                 bool inside;
-                 for (uint32_t ky = 0; ky < d.kernel_h; ky++)
-                     for (uint32_t kx = 0; kx < d.kernel_w; kx++)
-                         v |= read_pixel(d, (int64_t)y * d.stride_h + ky - d.pad_top,
-                                         (int64_t)x * d.stride_w + kx - d.pad_left, w, &inside);
-                 return v;
+                 return x >= column && x < column + d.out_w
+                            ? largest_word(d, y, x - column, w)
+                            : am_at(before, d.dest_base, d.dest_width, d.dest_pitch, y, x, d.dest_group / 4 + w);
              });
 }
 
 int main(int argc, char **argv)
 {
     return run_bench(argc, argv, "input", input) || run_bench(argc, argv, "window", window) ||
-           run_bench(argc, argv, "or", or_unit);
+           run_bench(argc, argv, "largest", largest) || run_bench(argc, argv, "largest batch", largest_batch);
 }

@@ -2,12 +2,13 @@
 #include "hls/test/tops.h"
 
 void top_fetch(xn::in_port<xn::beat> program, xn::in_port<xn::beat> stream, uint32_t input_bytes, uint32_t output_words,
-               hls::stream<xn::command> &commands, hls::stream<xn::weight_word> &words)
+               uint32_t first, uint64_t first_beat, uint32_t turn_image, hls::stream<xn::command> &commands,
+               hls::stream<xn::weight_word> &words, uint64_t &ret_beat)
 {
 #pragma HLS interface mode = m_axi port = program bundle = fetch offset = slave
 #pragma HLS interface mode = m_axi port = stream bundle = fetch offset = slave
     const xn::geometry g = {XN_P, XN_PI, XN_PR, XN_AM_ROWS, XN_RM_ROWS, XN_WB_WORDS};
-    xn::fetch(program, stream, g, input_bytes, output_words, commands, words);
+    xn::fetch(program, stream, g, input_bytes, output_words, first, first_beat, turn_image, commands, words, ret_beat);
 }
 
 void top_input(const xn::descriptor &d, xn::in_port<xn::beat> input, uint64_t first_byte, am_memory &am)
@@ -49,9 +50,9 @@ void top_vector(uint64_t x, const xn::rm_word &r, uint32_t source, uint32_t part
     xn::vector_step(x, r, source, part, largest, w, s);
 }
 
-void top_or(const xn::descriptor &d, am_memory &am)
+void top_largest(const xn::descriptor &d, uint32_t turn_image, am_memory &am)
 {
-    xn::or_map<XN_P, XN_AM_ROWS>(d, am);
+    xn::largest_map<XN_P, XN_AM_ROWS>(d, turn_image, am);
 }
 
 void top_post(const xn::descriptor &d, const xn::weight_word lanes[xn::POST_WORDS], const xn::tile_at &at,

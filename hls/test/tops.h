@@ -11,7 +11,8 @@ typedef xn::rm_word rm_memory[XN_PR][XN_RM_ROWS];
 
 /** fetch.h */
 void top_fetch(xn::in_port<xn::beat> program, xn::in_port<xn::beat> stream, uint32_t input_bytes, uint32_t output_words,
-               hls::stream<xn::command> &commands, hls::stream<xn::weight_word> &words);
+               uint32_t first, uint64_t first_beat, uint32_t turn_image, hls::stream<xn::command> &commands,
+               hls::stream<xn::weight_word> &words, uint64_t &ret_beat);
 /** input.h */
 void top_input(const xn::descriptor &d, xn::in_port<xn::beat> input, uint64_t first_byte, am_memory &am);
 /** window.h and memory.h: what the pixels of a tile read in a round, and whether they are served and inside. */
@@ -24,8 +25,8 @@ void top_int8(const uint64_t x[XN_PI], const bool used[XN_PI], uint32_t source, 
               xn::sums s[XN_PI]);
 void top_vector(uint64_t x, const xn::rm_word &r, uint32_t source, uint32_t part, bool largest,
                 const xn::weight_word &w, xn::sums &s);
-/** or.h */
-void top_or(const xn::descriptor &d, am_memory &am);
+/** largest.h */
+void top_largest(const xn::descriptor &d, uint32_t turn_image, am_memory &am);
 /** post.h */
 void top_post(const xn::descriptor &d, const xn::weight_word lanes[xn::POST_WORDS], const xn::tile_at &at,
               uint32_t tile, uint32_t part, const xn::sums held[XN_P], am_memory &am, rm_memory &rm,

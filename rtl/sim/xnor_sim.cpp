@@ -2,7 +2,7 @@
 // hls/include/xnor_sim.h over the Verilated engine: a host that writes registers and waits, and a memory behind the AXI ports.
 //
 // The memory answers a burst READ_LATENCY cycles after it took its address, a beat a cycle, bursts in order; writes one cycle later. With a
-// stall seed every channel's valid and ready come at random. Each cycle the ports are held to AXI: what is valid stays, unchanged,
+// stall seed every channel's valid and ready come at random, and now and then nothing is read for a while. Each cycle the ports are held to AXI: what is valid stays, unchanged,
 // until it is taken; bursts do not cross 4 KB; WLAST stands where it belongs; nothing is under way when the engine says done. The job's
 // parts lie far from each other, the input at an odd address if the memory stalls: an access outside of them, or against the
 // protocol, ends the run with -1 and a line on stderr. The engine is reset when it is opened and after such a run only: one
@@ -22,7 +22,7 @@
 namespace {
 
 constexpr uint64_t PROGRAM = 0x100000000, STREAM = 0x200000fc0, INPUT = 0x300000000, OUTPUT = 0x400000014, STATUS = 0x500000fc0;
-constexpr unsigned READ_LATENCY = 32;
+constexpr unsigned READ_LATENCY = 32, AWAY = 40, AWAY_ONE_IN = 128;
 constexpr unsigned BEAT = XN_ISA_BEAT_BYTES;
 
 /** A part of card memory. */
@@ -63,6 +63,7 @@ struct xn_sim {
     region regions[5];
     held ar, aw, w;
     uint64_t cycle = 0, seed = 0;
+    unsigned away = 0; /* cycles for which the memory does not read: refresh */
     bool stalls = false, bad = false, hung = true; /* until its first reset */
     unsigned status_beats = 0;
     xn_isa_status status;
@@ -129,8 +130,12 @@ void drive(xn_sim *s)
     t->m_axi_arready = willing(s);
     t->m_axi_awready = willing(s);
     t->m_axi_wready = willing(s);
+    if (s->away)
+        s->away--;
+    else if (s->stalls && (s->seed >> 32) % AWAY_ONE_IN == 0)
+        s->away = AWAY;
     if (!r_waits) {
-        t->m_axi_rvalid = !s->reads.empty() && s->reads.front().due <= s->cycle && willing(s);
+        t->m_axi_rvalid = !s->away && !s->reads.empty() && s->reads.front().due <= s->cycle && willing(s);
         if (t->m_axi_rvalid) {
             read_beat(s, s->reads.front().at, reinterpret_cast<uint8_t *>(t->m_axi_rdata.data()));
             t->m_axi_rlast = s->reads.front().beats == 1;
@@ -303,6 +308,8 @@ int xn_sim_run(xn_sim *s, const xn_sim_job *job, xn_isa_status *ret_status)
     write_register(s, XN_ISA_REG_OUTPUT_WORDS, job->output_words);
     write_address(s, XN_ISA_REG_STATUS, STATUS);
     write_register(s, XN_ISA_REG_CONTROL, 1);
+    if (s->stalls) /* a start in the very next cycle, when the engine still says idle, starts nothing */
+        write_register(s, XN_ISA_REG_CONTROL, 1);
     uint64_t limit = s->cycle + (job->cycles_max ? job->cycles_max : ~0ull >> 1);
     while (s->status_beats < 2 && !s->bad && s->cycle < limit)
         tick(s);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's simulations, C simulation of the HLS kernel and Verilated SystemVerilog, against the scalar definition: short forms of `make hls-test` and `make rtl-test`.
+"""The engine's simulations, C simulation of the HLS kernel and Verilated SystemVerilog, against the scalar definition: short forms of `make hls-test` and `make rtl-test`. Proofs of its units that take seconds, of `make rtl-formal`.
 
 A library that was not built skips its tests: `make test` builds them all."""
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PROGRAMS = BUILD / "tests/engine"
 MODELS = sorted(ROOT.glob("models/*/*.xnor"))
 HLS = dict(re.findall(r"^HLS_(p\d+) := (\S+)$", (ROOT / "hls/hls.mk").read_text(), re.MULTILINE))
 RTL = re.findall(r"^RTL_GEOMETRIES := (\S+)", (ROOT / "rtl/rtl.mk").read_text(), re.MULTILINE)[0]
+FORMAL = ["writer", "ram", "registers", "reader", "walk"]  # rtl/formal/prove --quick
 HLS_SEEDS, RTL_SEEDS, IMAGES = 20, 8, 4
 TIMEOUT_S = 300
 
@@ -54,6 +56,20 @@ def test_hls_networks(model: Path) -> None:
 @pytest.mark.parametrize("how", ["--cycles", "--stalls", "--damaged"])
 def test_rtl_random_programs(how: str) -> None:
     run(PROGRAMS / "test_simulators", "--geometry", RTL, "--seeds", RTL_SEEDS, how, library(ROOT / "build/rtl" / f"{RTL.replace(',', '-')}.so"))
+
+
+@pytest.mark.parametrize("name", FORMAL)
+def test_rtl_formal(name: str) -> None:
+    if shutil.which("z3") is None or shutil.which("yosys-smtbmc") is None:
+        pytest.skip("no yosys-smtbmc or no z3")
+    run(ROOT / "rtl/formal/prove", name)
+
+
+def test_rtl_formal_can_fail() -> None:
+    """A writer broken in each of some ways is not proven."""
+    if shutil.which("z3") is None or shutil.which("yosys-smtbmc") is None:
+        pytest.skip("no yosys-smtbmc or no z3")
+    run(ROOT / "rtl/formal/prove", "--mutants", "writer")
 
 
 def test_boards_fit() -> None:

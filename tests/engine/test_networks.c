@@ -108,7 +108,8 @@ static bool run_network(const struct options *options, const struct simulator *s
     struct xn_engine_program *program;
     struct xn_isa_status status = {0};
 
-    if (xn_network_load(path, &network, &error) < 0 || xn_engine_compile(network, geometry, &program, &error) < 0)
+    if (xn_network_load(path, &network, &error) < 0 ||
+        xn_engine_compile(network, geometry, XN_ENGINE_TURN, &program, &error) < 0)
         fail(path, error.text);
     uint8_t *images = random_images(options, network->input_bytes);
     int32_t *output = checked(calloc(options->images, program->output_words * sizeof(*output)));

@@ -7,7 +7,7 @@
  * A program is run again and again, cut by an END behind its first pass, its second, ..., so that no pass's result is
  * overwritten before it is looked at and the first pass that differs is the one that is shown. Without --geometry each seed has its
  * own; a library that refuses it skips the seed. --damaged: bits of the descriptors flipped; statuses alone are compared, and
- * then the logits of the program as it was, on the engine as the damaged one left it. --stalls: the
+ * then the logits of the program as it was, on the engine as the damaged one left it; and a program has no end. --stalls: the
  * memory port stalls at random (RTL). --cycles: an engine that counts cycles has counted those of the cycle model (accel/engine/cycles.c),
  * with --stalls no fewer. Exit 1: something differs, or a library ran nothing. */
 #include <dlfcn.h>
@@ -260,6 +260,37 @@ static bool run_seed(const struct options *options, struct simulator *s, uint64_
     return is_same;
 }
 
+/** A program that nothing ends, but perhaps a TURN in its last place: refused behind that. */
+static bool run_endless(const struct options *options, const struct simulator *s, bool turns)
+{
+    static struct xn_isa_descriptor program[XN_ISA_DESCRIPTORS_MAX + 1];
+    static const uint8_t input[2];
+    const struct xn_isa_geometry g = options->geometry.p ? options->geometry : xn_random_geometry(options->seed);
+    const struct xn_sim_job job = {.program = program,
+                                   .program_count = XN_ARRAY_LEN(program),
+                                   .input = input,
+                                   .input_bytes = 1,
+                                   .images = 2,
+                                   .cycles_max = CYCLES_MAX};
+    struct xn_isa_status got = {0}, expected = {0};
+    const char *why;
+    struct xn_sim *sim = s->open(&g, &why), *want = xn_sim_open(&g, &why);
+    bool is_same = !sim;
+
+    for (uint32_t i = 0; i < XN_ARRAY_LEN(program); i++)
+        program[i] = (struct xn_isa_descriptor){
+            .op = XN_ISA_INPUT, .height = 1, .out_w = 1, .channels = 1, .dest_pitch = 1, .input_row_bytes = 1};
+    if (turns)
+        program[XN_ISA_DESCRIPTORS_MAX - 1] = (struct xn_isa_descriptor){.op = XN_ISA_TURN, .out_w = 2};
+    if (sim) {
+        int want_r = xn_sim_run(want, &job, &expected), got_r = s->run(sim, &job, &got);
+        is_same = same_status(got_r, &got, want_r, &expected);
+        s->close(sim);
+    }
+    xn_sim_close(want);
+    return is_same;
+}
+
 /* ---- arguments ------------------------------------------------------------------------------------------------------- */
 
 static void usage(const char *name)
@@ -315,6 +346,8 @@ int main(int argc, char **argv)
         uint32_t differ = 0;
         for (uint64_t seed = options.seed; seed < options.seed + options.seeds && differ < 3; seed++)
             differ += !run_seed(&options, &s, seed);
+        if (options.damaged)
+            differ += !run_endless(&options, &s, false) || !run_endless(&options, &s, true);
         printf("%s - %s: %u programs, %u of other geometries left out\n", differ || !s.ran ? "not ok" : "ok", s.name,
                s.ran, s.skipped);
         failed += differ || !s.ran;

@@ -27,6 +27,7 @@ enum kind { BYTES, BITS, STREAM };
 struct map {
     enum kind kind;
     uint32_t h, w, channels, base, pitch;
+    uint32_t image_w, image_step; /**< of the columns of each image, where a turn's images share it; else 0 */
 };
 
 struct growth {
@@ -34,6 +35,10 @@ struct growth {
     struct xn_random_program *program;
     struct map maps[MAPS_MAX];
     uint32_t n_maps;
+    uint32_t turn;    /**< images of a turn, if there is to be a TURN; else 1 */
+    bool is_tail;     /**< behind it */
+    bool is_gathered; /**< the next pass puts the turn's images into one map */
+    bool outputs_set; /**< output_words are what LOGITS with BATCH need */
 };
 
 /** A pass that is being drawn. */
@@ -254,7 +259,7 @@ static void draw_weights(struct growth *g, const struct draft *t, uint32_t step,
 
 static void draw_stream(struct growth *g, const struct draft *t)
 {
-    uint32_t steps = t->d.kernel_h * t->d.kernel_w * t->d.words;
+    uint32_t steps = xn_isa_has_weights(&t->d) ? (uint32_t)xn_isa_steps(&t->d) : 0;
 
     for (uint32_t group = 0; group < groups_of(t->d.channels); group++) {
         uint8_t *to = stream_more(g->program, XN_ISA_POST_BYTES + (size_t)steps * XN_ISA_WEIGHT_BYTES);
@@ -277,6 +282,8 @@ static void draw_axis(struct growth *g, uint32_t n, uint32_t *ret_kernel, uint32
     uint32_t kernel = chance(g, 40) ? 3 : between(g, 1, 7), pad = kernel / 2,
              stride = chance(g, 60) ? 1 : between(g, 2, chance(g, 60) ? 3 : 9);
 
+    if (n > 4 && chance(g, 10))
+        stride = 4u << xn_random_below(&g->random, 2); /* neighbours share banks */
     if (chance(g, 30))
         pad = between(g, 0, kernel - 1);
     if (kernel > n + pad)
@@ -297,17 +304,36 @@ static void draw_window(struct growth *g, struct draft *t)
 
     d->height = t->source.h;
     d->width = t->source.w;
+    if (g->turn > 1 && !g->is_tail && !g->is_gathered && chance(g, 15)) { /* of one row, as passes with BATCH are */
+        d->kernel_h = d->height;
+        d->stride_h = d->out_h = 1;
+        draw_axis(g, d->width, &d->kernel_w, &d->stride_w, &d->pad_left, &d->out_w);
+        return;
+    }
+    if (g->is_tail && t->source.image_w && chance(g, 80)) { /* an image a pixel */
+        d->kernel_h = d->height;
+        d->kernel_w = t->source.image_w;
+        d->stride_w = t->source.image_step;
+        d->stride_h = d->out_h = 1;
+        d->out_w = chance(g, 75) ? g->turn : between(g, 1, g->turn + 2);
+        return;
+    }
     if (chance(g, 20)) { /* the whole map at once */
         d->kernel_h = d->height;
         d->kernel_w = d->width;
-        d->stride_h = d->stride_w = d->out_h = d->out_w = 1;
+        d->stride_h = d->out_h = d->out_w = 1;
+        d->stride_w = between(g, 1, 9); /* where nothing is beside the pixel */
         return;
     }
     draw_axis(g, d->height, &d->kernel_h, &d->stride_h, &d->pad_top, &d->out_h);
     draw_axis(g, d->width, &d->kernel_w, &d->stride_w, &d->pad_left, &d->out_w);
+    if (g->is_gathered) { /* few enough pixels for a window in the tail */
+        d->out_h = between(g, 1, XN_MIN(d->out_h, 3));
+        d->out_w = between(g, 1, XN_MIN(d->out_w, 3));
+    }
 }
 
-/** BINARY, INT8 and OR read words from any of the pixel's first on: the source becomes what is left of it. */
+/** BINARY, INT8 and LARGEST read words from any of the pixel's first on: the source becomes what is left of it. */
 static void draw_words(struct growth *g, struct draft *t)
 {
     uint32_t a_word = t->source.kind == BITS ? 64 : 8, first = 0;
@@ -330,12 +356,13 @@ static void draw_words(struct growth *g, struct draft *t)
 static void draw_operation(struct growth *g, struct draft *t)
 {
     static const uint32_t of_bits[] = {XN_ISA_BINARY, XN_ISA_BINARY, XN_ISA_BINARY,
-                                       XN_ISA_INT8,   XN_ISA_VECTOR, XN_ISA_OR};
-    static const uint32_t of_bytes[] = {XN_ISA_INT8, XN_ISA_INT8, XN_ISA_VECTOR};
+                                       XN_ISA_INT8,   XN_ISA_VECTOR, XN_ISA_LARGEST};
+    static const uint32_t of_bytes[] = {XN_ISA_INT8, XN_ISA_INT8, XN_ISA_VECTOR, XN_ISA_LARGEST};
     struct xn_isa_descriptor *d = &t->d;
 
-    d->op = t->source.kind == BITS    ? of_bits[xn_random_below(&g->random, 6)]
-            : t->source.kind == BYTES ? of_bytes[xn_random_below(&g->random, 3)]
+    d->op = g->is_gathered            ? XN_ISA_LARGEST
+            : t->source.kind == BITS  ? of_bits[xn_random_below(&g->random, 6)]
+            : t->source.kind == BYTES ? of_bytes[xn_random_below(&g->random, 4)]
                                       : XN_ISA_VECTOR;
     d->source = t->source.kind == BITS     ? XN_ISA_BITS
                 : t->source.kind == STREAM ? XN_ISA_I16
@@ -348,12 +375,14 @@ static void draw_operation(struct growth *g, struct draft *t)
     if (d->op == XN_ISA_VECTOR) {
         d->source_group = chance(g, 30) ? xn_random_below(&g->random, groups_of(t->source.channels)) : 0;
         d->channels = XN_MIN(d->channels, t->source.channels - 16 * d->source_group);
-        d->flags |= chance(g, 40) ? XN_ISA_MAX : 0;
+        d->flags |= chance(g, 40) ? XN_ISA_MAX : chance(g, 40) ? XN_ISA_ONES : 0;
     } else {
         draw_words(g, t);
     }
-    if (d->op == XN_ISA_OR)
+    if (d->op == XN_ISA_LARGEST) {
         d->channels = t->source.channels;
+        d->flags |= g->is_gathered || (g->turn > 1 && chance(g, 40)) ? XN_ISA_BATCH : 0;
+    }
     if (d->op == XN_ISA_BINARY) {
         d->channels_in = t->source.channels;
         d->flags |= chance(g, 50) ? XN_ISA_PAD_MINUS_ONE : 0;
@@ -383,6 +412,7 @@ static void draw_flags(struct growth *g, struct draft *t)
     uint32_t end = ends[xn_random_below(&g->random, 6)];
     bool is_narrow = t->reach < 32768;
 
+    *f |= t->d.out_h == 1 && chance(g, g->is_tail ? 70 : g->turn > 1 ? 40 : 10) ? XN_ISA_BATCH : 0;
     *f |= chance(g, 60) ? XN_ISA_SCALE : 0;
     *f |= chance(g, 40) ? XN_ISA_RESIDUAL : 0;
     *f |= !end || chance(g, 70) ? XN_ISA_SATURATE : 0;
@@ -433,18 +463,46 @@ static bool draw_stores(struct growth *g, struct draft *t)
     return true;
 }
 
+/** Leave words of a new map's pixels free before what the pass writes, from which on the map is remembered. */
+static void move_within_pixel(struct growth *g, struct map *m, uint32_t *ret_group)
+{
+    const uint32_t a_group = m->kind == BITS ? 4 : 1; /* a word of bits has four */
+    const uint32_t words = words_of(m->kind, 16 * a_group), free = m->pitch - words_of(m->kind, m->channels);
+    const uint32_t n = between(g, 0, free / words);
+
+    if (m->base + rows_of(g, m) + n * words > memory_rows(g, m->kind))
+        return;
+    m->base += n * words;
+    *ret_group = n * a_group;
+}
+
 static bool draw_dest(struct growth *g, struct draft *t)
 {
     struct xn_isa_descriptor *d = &t->d;
     struct map *m = &t->dest;
-    uint32_t align = d->op == XN_ISA_OR ? 64 : XN_ISA_LANES;
+    uint32_t align = d->op == XN_ISA_LARGEST && d->source == XN_ISA_BITS ? 64 : XN_ISA_LANES;
 
+    if (d->op == XN_ISA_LARGEST && d->flags & XN_ISA_BATCH) {
+        d->dest_step = d->out_w + (chance(g, 50) ? between(g, 0, 2) : 0);
+        d->dest_width = (g->turn - 1) * d->dest_step + d->out_w + (chance(g, 30) ? between(g, 0, 4) : 0);
+    }
     *m = (struct map){
-        .kind = d->flags & XN_ISA_QUANTIZE ? BYTES : BITS, .h = d->out_h, .w = d->out_w, .channels = d->channels};
+        .kind = d->flags & XN_ISA_QUANTIZE || (d->op == XN_ISA_LARGEST && d->source != XN_ISA_BITS) ? BYTES : BITS,
+        .h = d->out_h,
+        .w = xn_isa_dest_width(d),
+        .channels = d->channels};
     if (!place_output(g, m, &t->source, &(struct map){0}, align, &d->dest_group))
         return false;
     d->dest_base = m->base;
     d->dest_pitch = m->pitch;
+    if (d->dest_group == 0 && chance(g, 40))
+        move_within_pixel(g, m, &d->dest_group);
+    if (d->op == XN_ISA_LARGEST && d->source != XN_ISA_BITS)
+        d->dest_group *= 8; /* it counts words, four groups each */
+    if (d->op == XN_ISA_LARGEST && d->flags & XN_ISA_BATCH) {
+        m->image_w = d->out_w;
+        m->image_step = d->dest_step;
+    }
     return true;
 }
 
@@ -454,12 +512,22 @@ static bool draw_chunk(struct growth *g, struct xn_isa_descriptor *d)
     uint32_t steps = d->kernel_h * d->kernel_w * d->words, work = steps * d->out_h * d->out_w * groups_of(d->channels);
     bool one_tile = d->out_h * xn_isa_ceil(d->out_w, xn_isa_tile(d, geometry)) == 1;
 
-    if (d->op != XN_ISA_OR) {
+    if (xn_isa_has_weights(d)) {
         d->chunk = XN_MIN(steps, geometry->wb_words);
         if (one_tile && chance(g, 50))
             d->chunk = between(g, 1, d->chunk);
     }
-    return work <= WORK_MAX && (one_tile || d->chunk == steps || d->op == XN_ISA_OR);
+    return work <= WORK_MAX && (one_tile || d->chunk == steps || !xn_isa_has_weights(d));
+}
+
+/** LOGITS with BATCH have an image's output a pixel: they say how long it is, and no others are longer. */
+static bool fits_output(const struct growth *g, const struct xn_isa_descriptor *d)
+{
+    const uint32_t words = d->out_h * d->out_w * d->channels, have = g->program->output_words;
+
+    if (d->flags & XN_ISA_BATCH)
+        return g->outputs_set ? d->channels == have : d->channels >= have;
+    return !g->outputs_set || words <= have;
 }
 
 /** Try once. */
@@ -468,23 +536,27 @@ static bool draw_pass(struct growth *g, struct draft *t)
     *t = (struct draft){.source = g->maps[chance(g, 60) ? g->n_maps - 1 : xn_random_below(&g->random, g->n_maps)]};
     struct map whole = t->source;
 
+    if (g->is_gathered && whole.kind == STREAM)
+        return false;
     draw_operation(g, t);
     draw_window(g, t);
     if (!draw_chunk(g, &t->d))
         return false;
-    if (t->d.op != XN_ISA_OR) {
+    if (t->d.op != XN_ISA_LARGEST) {
         bound_sums(t);
         if (t->reach > WIDE)
             return false;
         draw_flags(g, t);
     }
     uint32_t channels = t->source.channels;
+    if (t->d.flags & XN_ISA_LOGITS && !fits_output(g, &t->d))
+        return false;
     t->source = whole; /* all of it is to be kept */
     if (t->d.flags & XN_ISA_RESIDUAL && !draw_residual(g, t))
         return false;
     if (t->d.flags & XN_ISA_STORE && !draw_stores(g, t))
         return false;
-    if ((t->d.flags & (XN_ISA_SIGN | XN_ISA_QUANTIZE) || t->d.op == XN_ISA_OR) && !draw_dest(g, t))
+    if ((t->d.flags & (XN_ISA_SIGN | XN_ISA_QUANTIZE) || t->d.op == XN_ISA_LARGEST) && !draw_dest(g, t))
         return false;
     t->source.channels = channels;
     return true;
@@ -521,17 +593,38 @@ static void add(struct growth *g, const struct draft *t)
 {
     struct xn_random_program *p = g->program;
 
-    if (xn_isa_check(&t->d, &p->geometry, p->input_bytes, UINT32_MAX)) {
+    if (t->d.flags & XN_ISA_LOGITS) {
+        p->output_words = XN_MAX(p->output_words,
+                                 t->d.flags & XN_ISA_BATCH ? t->d.channels : t->d.out_h * t->d.out_w * t->d.channels);
+        g->outputs_set = g->outputs_set || t->d.flags & XN_ISA_BATCH;
+    }
+    if (xn_isa_check(&t->d, &p->geometry, p->input_bytes, p->output_words, g->turn - 1)) {
         xn_random_descriptor_print(&t->d, stderr);
         abort();
     }
-    if (t->d.op != XN_ISA_INPUT && t->d.op != XN_ISA_OR)
+    if (xn_isa_has_stream(&t->d))
         draw_stream(g, t);
-    if (t->d.flags & XN_ISA_LOGITS)
-        p->output_words = XN_MAX(p->output_words, t->d.out_h * t->d.out_w * t->d.channels);
     p->descriptors[p->n++] = t->d;
     remember(g, &t->stream);
     remember(g, &t->dest);
+}
+
+/** TURN, as a rule behind a pass that makes what the tail reads. */
+static void add_turn(struct growth *g)
+{
+    struct xn_random_program *p = g->program;
+    struct draft t;
+
+    g->is_gathered = g->n_maps && chance(g, 85);
+    for (uint32_t tries = 0; g->is_gathered && tries < ATTEMPTS; tries++) {
+        if (draw_pass(g, &t)) {
+            g->is_gathered = false;
+            add(g, &t);
+        }
+    }
+    g->is_gathered = false;
+    p->descriptors[p->n++] = (struct xn_isa_descriptor){.op = XN_ISA_TURN, .out_w = g->turn};
+    g->is_tail = true;
 }
 
 struct xn_random_program *xn_random_program_new(uint64_t seed, const struct xn_isa_geometry *geometry)
@@ -543,17 +636,21 @@ struct xn_random_program *xn_random_program_new(uint64_t seed, const struct xn_i
     if (!p)
         abort();
     p->geometry = *geometry;
-    p->images = between(&g, 1, 2);
+    g.turn = chance(&g, 50) ? between(&g, 2, 5) : 1;
+    p->images = between(&g, 1, g.turn > 1 ? 2 * g.turn : 2);
     p->input_bytes = between(&g, 1, 2000);
-    p->output_words = between(&g, 0, 20);
+    p->output_words = g.turn > 1 ? 0 : between(&g, 0, 20);
     p->input = malloc((size_t)p->images * p->input_bytes);
     if (!p->input)
         abort();
     xn_random_bytes(&g.random, p->input, (size_t)p->images * p->input_bytes);
-    for (uint32_t wanted = between(&g, 2, XN_RANDOM_PROGRAM_MAX - 1), tries = 0; p->n < wanted && tries < ATTEMPTS;
-         tries++)
-        if (g.n_maps && chance(&g, 95) ? draw_pass(&g, &t) : draw_input(&g, &t))
+    const uint32_t wanted = g.turn > 1 ? between(&g, 5, XN_RANDOM_PROGRAM_MAX - 1) : between(&g, 2, 7);
+    for (uint32_t tries = 0; p->n < wanted && tries < ATTEMPTS; tries++) {
+        if (g.turn > 1 && !g.is_tail && p->n + 2 <= wanted && chance(&g, p->n ? 40 : 2))
+            add_turn(&g);
+        else if (g.n_maps && chance(&g, 95) ? draw_pass(&g, &t) : draw_input(&g, &t))
             add(&g, &t);
+    }
     p->n++; /* END is all zero */
     return p;
 }
@@ -589,15 +686,29 @@ static void measure(const struct xn_random_program *p, double *ret_work, double 
     for (uint32_t i = 0; i < p->n; i++) {
         const struct xn_isa_descriptor *d = &p->descriptors[i];
         double steps = (double)d->kernel_h * d->kernel_w * d->words, groups = groups_of(d->channels);
-        if (d->op == XN_ISA_END || xn_isa_check(d, &p->geometry, p->input_bytes, p->output_words))
+        if (d->op == XN_ISA_END || xn_isa_check(d, &p->geometry, p->input_bytes, p->output_words, 0))
             return;
+        if (d->op == XN_ISA_TURN)
+            continue;
         if (d->op == XN_ISA_INPUT)
             *ret_work += (double)d->height * d->out_w * d->dest_pitch;
         else
-            *ret_work += (double)d->out_h * d->out_w * steps * (d->op == XN_ISA_OR ? 1 : groups);
-        if (d->op != XN_ISA_INPUT && d->op != XN_ISA_OR)
-            *ret_stream_bytes += groups * (XN_ISA_POST_BYTES + steps * XN_ISA_WEIGHT_BYTES);
+            *ret_work += (double)d->out_h * d->out_w * steps * (d->op == XN_ISA_LARGEST ? 1 : groups);
+        if (xn_isa_has_stream(d))
+            *ret_stream_bytes += groups * (double)xn_isa_group_bytes(d);
     }
+}
+
+/** Turns of other lengths, in which the images' maps may not fit beside one another; a TURN too many, or a second one. */
+static void damage_turns(struct xn_random_program *program, struct xn_random *random)
+{
+    struct xn_isa_descriptor *d = program->descriptors;
+
+    if (xn_random_below(random, 4) == 0)
+        d[xn_random_below(random, program->n - 1)].op = XN_ISA_TURN;
+    for (uint32_t i = 0; i < program->n; i++)
+        if (d[i].op == XN_ISA_TURN)
+            d[i].out_w = xn_random_below(random, 10);
 }
 
 void xn_random_program_damage(struct xn_random_program *program, uint64_t seed)
@@ -610,13 +721,15 @@ void xn_random_program_damage(struct xn_random_program *program, uint64_t seed)
     do {
         memcpy(program->descriptors, whole, sizeof(whole));
         for (uint32_t i = xn_random_below(&random, 3) + 1; i > 0; i--) {
-            uint32_t words[32], at = xn_random_below(&random, 29);
+            uint32_t words[32], at = xn_random_below(&random, 31);
             struct xn_isa_descriptor *d = &program->descriptors[xn_random_below(&random, program->n - 1)];
             memcpy(words, d, sizeof(words));
             words[at] = xn_random_below(&random, 4) ? words[at] ^ 1u << xn_random_below(&random, 32)
                                                     : (uint32_t)xn_random_next(&random);
             memcpy(d, words, sizeof(words));
         }
+        if (xn_random_below(&random, 2))
+            damage_turns(program, &random);
         measure(program, &work, &stream_bytes);
     } while (work > DAMAGED_MAX || stream_bytes > STREAM_MAX);
     if (stream_bytes > (double)program->stream_bytes)
@@ -627,22 +740,23 @@ void xn_random_program_damage(struct xn_random_program *program, uint64_t seed)
 
 void xn_random_descriptor_print(const struct xn_isa_descriptor *descriptor, FILE *out)
 {
-    static const char *const ops[] = {"END", "INPUT", "BINARY", "INT8", "VECTOR", "OR"};
-    static const char *const flags[] = {"PAD_MINUS_ONE", "MAX",  "SCALE",    "RESIDUAL", "SATURATE", "RPRELU",
-                                        "STORE",         "SIGN", "QUANTIZE", "UNSIGNED", "LOGITS"};
-    static const char *const fields[] = {"op",       "flags",   "source",      "height",       "width",    "base",
-                                         "pitch",    "words",   "channels_in", "kernel_h",     "kernel_w", "stride_h",
-                                         "stride_w", "pad_top", "pad_left",    "out_h",        "out_w",    "channels",
-                                         "chunk",    "shift",   "stream",      "pitch",        "residual", "pitch",
-                                         "dest",     "pitch",   "dest_group",  "source_group", "input_row"};
+    static const char *const ops[] = {"END", "INPUT", "BINARY", "INT8", "VECTOR", "LARGEST", "TURN"};
+    static const char *const flags[] = {"PAD_MINUS_ONE", "MAX",   "SCALE", "RESIDUAL", "SATURATE",
+                                        "RPRELU",        "STORE", "SIGN",  "QUANTIZE", "UNSIGNED",
+                                        "LOGITS",        "BATCH", "ONES"};
+    static const char *const fields[] = {
+        "op",          "flags",    "source",     "height",       "width",     "base",       "pitch",    "words",
+        "channels_in", "kernel_h", "kernel_w",   "stride_h",     "stride_w",  "pad_top",    "pad_left", "out_h",
+        "out_w",       "channels", "chunk",      "shift",        "stream",    "pitch",      "residual", "pitch",
+        "dest",        "pitch",    "dest_group", "source_group", "input_row", "dest_width", "dest_step"};
     uint32_t words[32];
 
     memcpy(words, descriptor, sizeof(words));
-    fprintf(out, "%s", words[0] < 6 ? ops[words[0]] : "?");
-    for (uint32_t i = 0; i < 11; i++)
+    fprintf(out, "%s", words[0] < 7 ? ops[words[0]] : "?");
+    for (uint32_t i = 0; i < 13; i++)
         if (words[1] >> i & 1)
             fprintf(out, " %s", flags[i]);
-    for (uint32_t i = 2; i < 29; i++)
+    for (uint32_t i = 2; i < 31; i++)
         if (words[i])
             fprintf(out, " %s=%" PRIu32, fields[i], words[i]);
     fprintf(out, "\n");

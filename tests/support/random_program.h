@@ -14,7 +14,7 @@
 
 struct xn_random;
 
-#define XN_RANDOM_PROGRAM_MAX 8u /**< descriptors, END included */
+#define XN_RANDOM_PROGRAM_MAX 10u /**< descriptors, END included */
 
 struct xn_random_program {
     struct xn_isa_geometry geometry;

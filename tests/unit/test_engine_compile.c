@@ -51,7 +51,7 @@ static struct xn_engine_program *compile(const struct xn_network *network, const
     struct xn_engine_program *p;
     struct xn_error error;
 
-    if (xn_engine_compile(network, &g, &p, &error) < 0)
+    if (xn_engine_compile(network, &g, XN_ENGINE_TURN, &p, &error) < 0)
         fail_msg("%s", error.text);
     return p;
 }
@@ -68,16 +68,16 @@ struct bed {
     const char *name;
 };
 
-static void bed_init(struct bed *bed, const char *name, const struct xn_engine_program *program)
+static void bed_init(struct bed *bed, const char *name, const struct xn_engine_program *program, uint32_t images)
 {
     const struct xn_network *n = program->network;
     const char *why;
 
     *bed = (struct bed){.network = n, .program = program, .name = name};
     bed->sim = xn_sim_open(&program->geometry, &why);
-    bed->input = malloc(n->input_bytes);
-    bed->want = calloc(n->n_classes, sizeof(int32_t));
-    bed->got = calloc(n->n_classes, sizeof(int32_t));
+    bed->input = malloc(images * n->input_bytes);
+    bed->want = calloc((size_t)images * n->n_classes, sizeof(int32_t));
+    bed->got = calloc((size_t)images * n->n_classes, sizeof(int32_t));
     assert_true(bed->sim && bed->input && bed->want && bed->got && xn_reference_new(n, &bed->reference) == 0);
 }
 
@@ -96,7 +96,7 @@ static int32_t lane_at(const struct bed *bed, uint32_t v, uint32_t y, uint32_t x
     const struct xn_engine_place *at = &bed->program->places[v];
     const struct xn_value *value = &bed->network->values[v];
     const uint32_t banks = at->memory == XN_PLACE_AM ? 2 * bed->program->geometry.p : bed->program->geometry.pr;
-    const uint32_t row = at->base + (uint32_t)(y * xn_isa_ceil(value->w, banks) + x / banks) * at->pitch;
+    const uint32_t row = at->base + (uint32_t)(y * xn_isa_ceil(at->width, banks) + x / banks) * at->pitch;
     const uint32_t i = at->group * XN_ISA_LANES + lane;
 
     if (at->memory == XN_PLACE_RM) {
@@ -129,8 +129,9 @@ static void compare_value(const struct bed *bed, uint32_t v)
             }
 }
 
-static void run(struct bed *bed, const struct xn_isa_descriptor *descriptors, uint32_t n, const uint8_t *stream,
-                size_t stream_bytes)
+/** `images` of bed->input to as many in bed->got. */
+static void run(struct bed *bed, uint32_t images, const struct xn_isa_descriptor *descriptors, uint32_t n,
+                const uint8_t *stream, size_t stream_bytes)
 {
     struct xn_isa_status status;
     const struct xn_sim_job job = {.program = descriptors,
@@ -139,7 +140,7 @@ static void run(struct bed *bed, const struct xn_isa_descriptor *descriptors, ui
                                    .stream_bytes = stream_bytes,
                                    .input = bed->input,
                                    .input_bytes = bed->program->input_bytes,
-                                   .images = 1,
+                                   .images = images,
                                    .output_words = bed->program->output_words,
                                    .output = bed->got};
     if (xn_sim_run(bed->sim, &job, &status) < 0 || status.error)
@@ -154,7 +155,7 @@ static void compare_passes(struct bed *bed)
 
     for (uint32_t i = 0; i + 1 < p->n; i++) {
         const struct xn_isa_descriptor one[2] = {p->descriptors[i], {.op = XN_ISA_END}};
-        run(bed, one, 2, p->stream + at, p->passes[i].stream_bytes);
+        run(bed, 1, one, 2, p->stream + at, p->passes[i].stream_bytes);
         at += p->passes[i].stream_bytes;
         for (uint32_t v = 0; v < bed->network->n_values; v++)
             if (p->places[v].memory != XN_PLACE_NONE && p->places[v].made_by == i)
@@ -163,29 +164,31 @@ static void compare_passes(struct bed *bed)
     assert_int_equal(at, p->stream_bytes);
 }
 
-static void compare_logits(const struct bed *bed)
+static void compare_logits(const struct bed *bed, uint32_t images)
 {
-    for (uint32_t k = 0; k < bed->network->n_classes; k++)
+    for (uint32_t k = 0; k < images * bed->network->n_classes; k++)
         if (bed->got[k] != bed->want[k])
-            fail_msg("%s: class %u: %d, reference %d", bed->name, k, bed->got[k], bed->want[k]);
+            fail_msg("%s: image %u class %u: %d, reference %d", bed->name, k / bed->network->n_classes,
+                     k % bed->network->n_classes, bed->got[k], bed->want[k]);
 }
 
-/** `images` random images through the whole program, the first one pass by pass. */
+/** `images` random images through the whole program in one run, and the last one pass by pass. */
 static void compare_images(const char *name, const struct xn_engine_program *p, uint64_t seed, uint32_t images)
 {
     struct xn_random random = {seed};
     struct bed bed;
 
-    bed_init(&bed, name, p);
+    bed_init(&bed, name, p, images);
     for (uint32_t i = 0; i < images; i++) {
-        xn_random_bytes(&random, bed.input, p->input_bytes);
-        xn_reference_run(bed.reference, bed.input, bed.want);
-        if (i == 0)
-            compare_passes(&bed);
-        else
-            run(&bed, p->descriptors, p->n, p->stream, p->stream_bytes);
-        compare_logits(&bed);
+        xn_random_bytes(&random, bed.input + (size_t)i * p->input_bytes, p->input_bytes);
+        xn_reference_run(bed.reference, bed.input + (size_t)i * p->input_bytes, bed.want + (size_t)i * p->output_words);
     }
+    run(&bed, images, p->descriptors, p->n, p->stream, p->stream_bytes);
+    compare_logits(&bed, images);
+    memmove(bed.input, bed.input + (size_t)(images - 1) * p->input_bytes, p->input_bytes);
+    memmove(bed.want, bed.want + (size_t)(images - 1) * p->output_words, p->output_words * sizeof(*bed.want));
+    compare_passes(&bed);
+    compare_logits(&bed, 1);
     bed_done(&bed);
 }
 
@@ -193,6 +196,8 @@ static void compare_images(const char *name, const struct xn_engine_program *p, 
 
 static const char *const geometries[] = {"1T", "2T", "4T", "P1,PI1,PR1,AM100000,RM100000,WB512",
                                          "P16,PI2,PR8,AM100000,RM100000,WB1024"};
+
+static const uint32_t turns[] = {1, 2, 5, XN_ENGINE_TURN};
 
 static void test_random_networks(void **state)
 {
@@ -209,7 +214,7 @@ static void test_random_networks(void **state)
         struct xn_error error;
         char name[64];
         snprintf(name, sizeof(name), "network %" PRIu64, seed + i);
-        const int r = xn_engine_compile(network, &g, &p, &error);
+        const int r = xn_engine_compile(network, &g, turns[i % XN_ARRAY_LEN(turns)], &p, &error);
         if (r == -ENOTSUP || r == -ENOSPC) {
             refused++;
             print_message("# %s is refused: %s\n", name, error.text);
@@ -217,7 +222,7 @@ static void test_random_networks(void **state)
             fail_msg("%s: %s", name, error.text);
         } else {
             passes += p->n;
-            compare_images(name, p, seed + i, 3);
+            compare_images(name, p, seed + i, 4);
         }
         xn_engine_program_free(p);
         xn_network_free(network);
@@ -228,13 +233,14 @@ static void test_random_networks(void **state)
 }
 
 /** A program for `g`, made again for exactly the memory that it took; NULL: refused. */
-static struct xn_engine_program *compile_tight(const struct xn_network *network, struct xn_isa_geometry g)
+static struct xn_engine_program *compile_tight(const struct xn_network *network, struct xn_isa_geometry g,
+                                               uint32_t turn)
 {
     struct xn_engine_program *p = NULL;
     struct xn_error error;
 
     for (uint32_t i = 0; i < 2; i++) {
-        const int r = xn_engine_compile(network, &g, &p, &error);
+        const int r = xn_engine_compile(network, &g, turn, &p, &error);
         if (i == 0 && (r == -ENOTSUP || r == -ENOSPC))
             return NULL;
         if (r < 0)
@@ -265,11 +271,11 @@ static void test_random_geometries(void **state)
                                           .am_rows = 1 + xn_random_below(&random, 1000),
                                           .rm_rows = 1 + xn_random_below(&random, 1000),
                                           .wb_words = 1 + xn_random_below(&random, 300)};
-        struct xn_engine_program *p = compile_tight(network, g);
+        struct xn_engine_program *p = compile_tight(network, g, turns[i % XN_ARRAY_LEN(turns)]);
         char name[64];
         snprintf(name, sizeof(name), "network %" PRIu64, network_seed);
         if (p) {
-            compare_images(name, p, network_seed, 1);
+            compare_images(name, p, network_seed, 3);
             fit++;
         }
         xn_engine_program_free(p);
@@ -333,7 +339,7 @@ static uint32_t compare_pictures(const char *name, const struct xn_engine_progra
     struct xn_image_decoder *decoder;
     struct bed bed;
 
-    bed_init(&bed, name, p);
+    bed_init(&bed, name, p, 1);
     assert_int_equal(xn_image_decoder_new(1 << 20, &decoder), 0);
     for (size_t i = 0; i < pictures->gl_pathc; i++) {
         static uint8_t bytes[1 << 16];
@@ -345,8 +351,8 @@ static uint32_t compare_pictures(const char *name, const struct xn_engine_progra
         if (xn_image_decode(decoder, bytes, n, &p->network->input, bed.input, &error) < 0)
             fail_msg("%s: %s", pictures->gl_pathv[i], error.text);
         xn_reference_run(bed.reference, bed.input, bed.want);
-        run(&bed, p->descriptors, p->n, p->stream, p->stream_bytes);
-        compare_logits(&bed);
+        run(&bed, 1, p->descriptors, p->n, p->stream, p->stream_bytes);
+        compare_logits(&bed, 1);
     }
     xn_image_decoder_free(decoder);
     bed_done(&bed);
@@ -457,7 +463,7 @@ static void refuse(const struct xn_network *network, const char *geometry, int c
     struct xn_engine_program *p = NULL;
     struct xn_error error;
 
-    assert_int_equal(xn_engine_compile(network, &g, &p, &error), code);
+    assert_int_equal(xn_engine_compile(network, &g, XN_ENGINE_TURN, &p, &error), code);
     assert_null(p);
     assert_contains(error.text, part);
 }
@@ -512,7 +518,7 @@ static void test_shape_of_a_program(void **state)
     assert_int_equal(p->n, 6);
     assert_int_equal(d[0].op, XN_ISA_INPUT);
     assert_int_equal(d[1].op, XN_ISA_VECTOR);
-    assert_int_equal(d[1].flags, XN_ISA_SIGN);
+    assert_int_equal(d[1].flags, XN_ISA_SIGN | XN_ISA_ONES);
     assert_int_equal(d[2].op, XN_ISA_BINARY);
     assert_int_equal(d[2].flags, XN_ISA_SCALE | XN_ISA_SATURATE | XN_ISA_STORE | XN_ISA_SIGN);
     assert_int_equal(d[2].channels_in, 64);
@@ -521,7 +527,7 @@ static void test_shape_of_a_program(void **state)
     assert_int_equal(d[3].residual_base, d[3].stream_base); /* the sum takes the place of what it replaces */
     assert_int_equal(d[4].op, XN_ISA_VECTOR);
     assert_int_equal(d[4].source, XN_ISA_I16);
-    assert_int_equal(d[4].flags, XN_ISA_LOGITS);
+    assert_int_equal(d[4].flags, XN_ISA_LOGITS | XN_ISA_ONES);
     assert_int_equal(d[5].op, XN_ISA_END);
     assert_int_equal(p->passes[2].stream_bytes, 4 * (XN_ISA_POST_BYTES + 9 * XN_ISA_WEIGHT_BYTES));
     assert_int_equal(p->passes[2].macs, 64 * 576 * 64);
@@ -592,7 +598,7 @@ static void test_a_clamp_before_add_is_kept(void **state)
     struct xn_engine_program *p = compile(network, "2T");
 
     assert_int_equal(p->places[clamped].memory, XN_PLACE_RM);
-    assert_int_equal(p->n, 6); /* the other convolution, whose clamp does nothing, adds it */
+    assert_int_equal(p->n, 8); /* the other convolution, whose clamp does nothing, adds it; the pool is a tail */
     compare_images("clamp", p, 1, 2);
     xn_engine_program_free(p);
     xn_network_free(network);
@@ -607,7 +613,7 @@ static void test_dead_layers_make_no_passes(void **state)
     struct xn_network *network = end_with_pool(w, bits);
     struct xn_engine_program *p = compile(network, "1T");
 
-    assert_int_equal(p->n, 4); /* input, threshold, pool, end */
+    assert_int_equal(p->n, 6); /* input, threshold, copy, turn, pool, end */
     xn_engine_program_free(p);
     xn_network_free(network);
 }
@@ -659,10 +665,47 @@ static void test_a_window_of_one_tile_comes_in_chunks(void **state)
     struct xn_network *network = load(w);
     struct xn_engine_program *p = compile(network, "P1,PI1,PR1,AM1000,RM1,WB30");
 
+    assert_int_equal(p->turn, 1); /* more tiles would need the whole window */
     assert_int_equal(p->descriptors[2].kernel_h * p->descriptors[2].kernel_w * p->descriptors[2].words, 64);
     assert_int_equal(p->descriptors[2].chunk, 22);
     compare_images("chunks", p, 1, 2);
     xn_engine_program_free(p);
+    xn_network_free(network);
+}
+
+/** Fully connected layers: a turn's images beside one another, as many as the memories hold. */
+static void test_a_tail(void **state)
+{
+    uint32_t bits;
+    struct xn_writer *w = begin_bits(&bits);
+    (void)state;
+    const uint32_t first = xn_writer_dense(w, bits, xn_writer_bits(w, 16, 4096, signs));
+    const uint32_t second = xn_writer_dense(w, xn_writer_threshold(w, first, zeros), xn_writer_bits(w, 5, 16, signs));
+    xn_writer_logits(w, second, zeros, zeros, 1.0f, 0.0f);
+    struct xn_network *network = load(w);
+    static const struct {
+        const char *geometry;
+        uint32_t turn;
+    } cases[] = {
+        {"P2,PI1,PR1,AM10000,RM1,WB64", 64},
+        {"P2,PI1,PR1,AM10000,RM1,WB63", 2}, /* one tile */
+        {"P2,PI1,PR1,AM1000,RM1,WB64", 32}, /* 8 rows of 9 columns an image, and the head's two maps */
+    };
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(cases); i++) {
+        struct xn_engine_program *p = compile(network, cases[i].geometry);
+        const struct xn_isa_descriptor *d = p->descriptors;
+        assert_int_equal(p->turn, cases[i].turn);
+        assert_int_equal(p->n, 7); /* input, threshold, copy, turn, two layers, end */
+        assert_int_equal(d[2].op, XN_ISA_LARGEST);
+        assert_int_equal(d[2].dest_step, 9);
+        assert_int_equal(d[3].op, XN_ISA_TURN);
+        assert_int_equal(d[3].out_w, p->turn);
+        assert_int_equal(d[4].out_w, p->turn);
+        assert_int_equal(d[4].stride_w, 9);
+        compare_images("tail", p, 1, 2 * p->turn + 1);
+        xn_engine_program_free(p);
+    }
     xn_network_free(network);
 }
 
@@ -732,7 +775,7 @@ static void test_each_allocation_may_fail(void **state)
         struct xn_engine_program *p = NULL;
         struct xn_error error = {{0}};
         xn_fault_arm("alloc", i, false);
-        r = xn_engine_compile(network, &g, &p, &error);
+        r = xn_engine_compile(network, &g, XN_ENGINE_TURN, &p, &error);
         assert_true(r != -ENOMEM || (!p && error.text[0]));
         xn_engine_program_free(p);
         assert_in_range(i, 1, 100);
@@ -756,6 +799,7 @@ int main(void)
         cmocka_unit_test(test_what_does_not_fit_is_named),
         cmocka_unit_test(test_what_the_engine_has_not_is_named),
         cmocka_unit_test(test_a_window_of_one_tile_comes_in_chunks),
+        cmocka_unit_test(test_a_tail),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_each_allocation_may_fail),
         cmocka_unit_test(test_random_networks),

@@ -47,7 +47,7 @@ static struct xn_engine_cost cost_of(struct xn_isa_descriptor d)
         .geometry = geometry, .descriptors = descriptors, .n = XN_ARRAY_LEN(descriptors)};
     struct xn_engine_cost costs[XN_ARRAY_LEN(descriptors)];
 
-    assert_int_equal(xn_isa_check(&d, &geometry, 1 << 16, 1 << 16), XN_ISA_OK);
+    assert_int_equal(xn_isa_check(&d, &geometry, 1 << 16, 1 << 16, 0), XN_ISA_OK);
     assert_true(xn_engine_cycles(&program, 2, costs) > 0);
     return costs[1];
 }
@@ -115,8 +115,11 @@ static void test_other_operations(void **state)
     expect(d, XN_BOUND_ARRAY, 4 * 256 * 9 * 2, 4 * 256, 4 + 4 * (16 + 9 * 4));
 
     d = conv;
-    d.op = XN_ISA_OR;
+    d.op = XN_ISA_LARGEST;
     d.flags = d.chunk = d.channels_in = 0;
+    expect(d, XN_BOUND_ARRAY, 64 * 9, 64, 4); /* P pixels at a time */
+    d.flags = XN_ISA_BATCH;                   /* one */
+    d.dest_step = d.dest_width = 16;
     expect(d, XN_BOUND_ARRAY, 256 * 9, 256, 4);
 
     d = (struct xn_isa_descriptor){.op = XN_ISA_INPUT,
@@ -129,7 +132,15 @@ static void test_other_operations(void **state)
     expect(d, XN_BOUND_INPUT, 32 * 32, 0, 4 + 32 * 3);
 }
 
-/** Every program: no pass is faster than its array and its post lanes; another image costs what the passes cost. */
+static uint32_t turn_of(const struct xn_random_program *p)
+{
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->descriptors[i].op == XN_ISA_TURN)
+            return p->descriptors[i].out_w;
+    return 1;
+}
+
+/** Every program: no pass is faster than its array and its post lanes; another turn costs what the passes cost. */
 static void test_random_programs(void **state)
 {
     (void)state;
@@ -140,7 +151,9 @@ static void test_random_programs(void **state)
         struct xn_random_program *p = xn_random_program_new(seed, &g);
         const struct xn_engine_program program = {.geometry = g, .descriptors = p->descriptors, .n = p->n};
         struct xn_engine_cost costs[XN_RANDOM_PROGRAM_MAX];
-        const uint64_t nine = xn_engine_cycles(&program, 9, costs), ten = xn_engine_cycles(&program, 10, NULL);
+        const uint32_t turn = turn_of(p), images = 9 * turn;
+        const uint64_t nine = xn_engine_cycles(&program, images, costs),
+                       ten = xn_engine_cycles(&program, images + turn, NULL);
         uint64_t sum = 0;
         for (uint32_t i = 0; i < p->n; i++) {
             sum += costs[i].cycles;
@@ -161,7 +174,7 @@ static double effective_tops(struct xn_network *network, const char *name)
     struct xn_error error;
 
     assert_int_equal(xn_engine_geometry_parse(name, &g, &error), 0);
-    if (xn_engine_compile(network, &g, &program, &error) < 0)
+    if (xn_engine_compile(network, &g, XN_ENGINE_TURN, &program, &error) < 0)
         fail_msg("%s", error.text);
     const uint64_t cycles = xn_engine_cycles(program, 64, NULL);
     const double tops = 2 * 64 * (double)network->binary_macs / ((double)cycles / 250e6) / 1e12;

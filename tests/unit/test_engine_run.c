@@ -173,7 +173,7 @@ static void add_window(struct trial *t)
     for (uint32_t group = 0; group < (d->channels + 15) / 16; group++) {
         for (uint32_t l = 0; l < 16; l++, p->stream_bytes += sizeof(lane))
             memcpy(p->stream + p->stream_bytes, &lane, sizeof(lane));
-        for (uint32_t step = 0; step < d->kernel_h * d->kernel_w * d->words; step++) {
+        for (uint32_t step = 0; xn_isa_has_weights(d) && step < d->kernel_h * d->kernel_w * d->words; step++) {
             uint32_t tap = step / d->words, ky = tap / d->kernel_w, kx = tap % d->kernel_w;
             for (uint32_t l = 0; l < 16; l++, p->stream_bytes += 8) {
                 for (uint32_t i = 0; i < a_word; i++) {
@@ -193,7 +193,7 @@ static void add_window(struct trial *t)
 static int32_t plain(const struct trial *t, uint32_t oy, uint32_t ox, uint32_t oc)
 {
     const struct xn_isa_descriptor *d = &t->d;
-    bool is_vector = d->op == XN_ISA_VECTOR, is_max = d->flags & XN_ISA_MAX;
+    bool is_vector = d->op == XN_ISA_VECTOR, is_max = d->flags & XN_ISA_MAX, ones = d->flags & XN_ISA_ONES;
     int32_t v = is_max ? -32768 : 0;
 
     for (uint32_t ky = 0; ky < d->kernel_h; ky++) {
@@ -205,7 +205,7 @@ static int32_t plain(const struct trial *t, uint32_t oy, uint32_t ox, uint32_t o
                 int32_t e =
                     outside ? (d->flags & XN_ISA_PAD_MINUS_ONE ? -1 : 0) : AT(&t->x, (uint32_t)y, (uint32_t)x, c);
                 if (!is_max)
-                    v += e * t->w[oc][ky][kx][is_vector ? 0 : c];
+                    v += e * (ones ? 1 : t->w[oc][ky][kx][is_vector ? 0 : c]);
                 else if (!outside && e > v)
                     v = e;
             }
@@ -248,8 +248,8 @@ static void check_window(uint64_t seed, uint32_t op, uint32_t source)
     t->x.c = 1 + xn_random_below(&t->random, C_MAX);
     make_source(t, source);
     draw_window(t, op);
-    if (op == XN_ISA_VECTOR && seed % 2)
-        t->d.flags |= XN_ISA_MAX;
+    if (op == XN_ISA_VECTOR)
+        t->d.flags |= seed % 3 == 0 ? XN_ISA_MAX : seed % 3 == 1 ? XN_ISA_ONES : 0;
     if (op == XN_ISA_BINARY && seed % 2)
         t->d.flags |= XN_ISA_PAD_MINUS_ONE;
     for (uint32_t i = 0; i < sizeof(t->w); i++) {
@@ -441,7 +441,7 @@ static void test_groups(void **state)
     end(p);
 }
 
-static void test_or(void **state)
+static void test_largest_of_bits(void **state)
 {
     (void)state;
     struct program *p = begin();
@@ -451,7 +451,7 @@ static void test_or(void **state)
     d.dest_base = 500;
     d.dest_pitch = 1;
     add_uniform(p, d, LANE(.t = 1), 1);
-    p->d[p->n++] = (struct xn_isa_descriptor){.op = XN_ISA_OR,
+    p->d[p->n++] = (struct xn_isa_descriptor){.op = XN_ISA_LARGEST,
                                               .height = 3,
                                               .width = 3,
                                               .base = 500,
@@ -474,6 +474,99 @@ static void test_or(void **state)
     assert_int_equal(xn_sim_am(p->sim, 601, 1), 4);
     assert_int_equal(xn_sim_am(p->sim, 603, 0), 0);
     assert_int_equal(xn_sim_am(p->sim, 603, 1), 2);
+    end(p);
+}
+
+/** Of bytes: 2x2 over a map of one row of three pixels and two channels; the last window has one tap. */
+static void check_largest_of_bytes(enum xn_isa_source source, uint64_t first, uint64_t second)
+{
+    struct program *p = begin();
+
+    add_input(p, 1, 3, 2);
+    memcpy(p->input, (const uint8_t[]){200, 1, 100, 2, 7, 0xff}, 6);
+    p->d[p->n++] = (struct xn_isa_descriptor){.op = XN_ISA_LARGEST,
+                                              .source = source,
+                                              .height = 1,
+                                              .width = 3,
+                                              .pitch = 2,
+                                              .words = 1,
+                                              .kernel_h = 2,
+                                              .kernel_w = 2,
+                                              .stride_h = 2,
+                                              .stride_w = 2,
+                                              .pad_top = 1,
+                                              .out_h = 1,
+                                              .out_w = 2,
+                                              .channels = 2,
+                                              .dest_base = 600,
+                                              .dest_pitch = 2,
+                                              .dest_group = 4};
+    assert_int_equal(run(p, 1, 0), 0);
+    assert_int_equal(p->status.error, XN_ISA_OK);
+    assert_int_equal(xn_sim_am(p->sim, 601, 0), first);
+    assert_int_equal(xn_sim_am(p->sim, 601, 1), second);
+    end(p);
+}
+
+static void test_largest_of_bytes(void **state)
+{
+    (void)state;
+    check_largest_of_bytes(XN_ISA_U8, 2 << 8 | 200, 0xff << 8 | 7);
+    check_largest_of_bytes(XN_ISA_I8, 2 << 8 | 100, 0xff << 8 | 7);
+}
+
+/* ---- turns --------------------------------------------------------------------------------------------------------------- */
+
+/** Images of one byte, in turns of two: each into its column, then both to logits at once. */
+static void test_turns(void **state)
+{
+    (void)state;
+    struct program *p = begin();
+    struct xn_isa_descriptor d = pointwise(XN_ISA_U8, 1, 2, 1, 0, 2, XN_ISA_LOGITS | XN_ISA_BATCH);
+
+    add_input(p, 1, 1, 1);
+    p->d[p->n++] = (struct xn_isa_descriptor){.op = XN_ISA_LARGEST,
+                                              .flags = XN_ISA_BATCH,
+                                              .source = XN_ISA_U8,
+                                              .height = 1,
+                                              .width = 1,
+                                              .pitch = 2,
+                                              .words = 2,
+                                              .kernel_h = 1,
+                                              .kernel_w = 1,
+                                              .stride_h = 1,
+                                              .stride_w = 1,
+                                              .out_h = 1,
+                                              .out_w = 1,
+                                              .channels = 1,
+                                              .dest_base = 600,
+                                              .dest_pitch = 2,
+                                              .dest_width = 2,
+                                              .dest_step = 1};
+    p->d[p->n++] = (struct xn_isa_descriptor){.op = XN_ISA_TURN, .out_w = 2};
+    d.base = 600;
+    add_uniform(p, d, LANE(.t = 3), 1);
+    memcpy(p->input, (const uint8_t[]){5, 6, 7}, 3);
+    p->output[3] = -1;
+    assert_int_equal(run(p, 3, 1), 0);
+    assert_int_equal(p->status.error, XN_ISA_OK);
+    assert_int_equal(p->status.image, 3);
+    assert_int_equal(p->output[0], 15);
+    assert_int_equal(p->output[1], 18);
+    assert_int_equal(p->output[2], 21); /* the last turn has one image, and writes no more */
+    assert_int_equal(p->output[3], -1);
+    assert_int_equal(run(p, 3, 2), 0); /* not an image's whole output a pixel */
+    assert_int_equal(p->status.error, XN_ISA_ERROR_OUTPUT);
+    assert_int_equal(p->status.descriptor, 3);
+    assert_int_equal(p->status.image, 1);
+    p->d[2].out_w = 3; /* the third image has no column */
+    assert_int_equal(run(p, 3, 1), 0);
+    assert_int_equal(p->status.error, XN_ISA_ERROR_DEST);
+    assert_int_equal(p->status.descriptor, 1);
+    assert_int_equal(p->status.image, 2);
+    p->d[2].out_w = 0;
+    assert_int_equal(run(p, 1, 1), 0);
+    assert_int_equal(p->status.error, XN_ISA_ERROR_SHAPE);
     end(p);
 }
 
@@ -549,7 +642,9 @@ int main(void)
         cmocka_unit_test(test_destinations),
         cmocka_unit_test(test_input),
         cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_or),
+        cmocka_unit_test(test_largest_of_bits),
+        cmocka_unit_test(test_largest_of_bytes),
+        cmocka_unit_test(test_turns),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_unending_program),
         cmocka_unit_test(test_geometries),
