@@ -165,13 +165,14 @@ def test_estimate(served: Served) -> None:
     path = served.folder / "pixels.xnor"
     text = good("estimate", "--geometry", "2T", path)
     assert "pixels" in text and "binary" in text and text.rstrip().endswith("not placed and routed")
-    one, ten = (good_json("estimate", "-g", "2T", "--images", n, "--clock", 200, path) for n in (1, 10))
-    assert one["passes"][-1]["op"] in ("binary", "int8", "vector") and one["geometry"]["p"] == 4
-    assert sum(p["stream_bytes"] for p in one["passes"]) == one["stream_bytes"]
-    assert ten["cycles"] == ten["images"] * 200e6 / ten["images_per_second"]
-    an_image = sum(p["cycles"] for p in ten["passes"])
-    assert 0 <= (ten["cycles"] - one["cycles"]) / 9 - an_image < 50  # END, and what of the first image is not hidden
-    assert all(p["cycles"] >= max(p["array_cycles"], p["post_cycles"]) for p in ten["passes"])
+    for turn, few, many in ((1, 1, 10), (64, 64, 192)):
+        one, more = (good_json("estimate", "-g", "2T", "--turn", turn, "--images", n, "--clock", 200, path) for n in (few, many))
+        assert one["passes"][-1]["op"] in ("binary", "int8", "vector") and one["geometry"]["p"] == 4 and one["turn"] == turn
+        assert sum(p["stream_bytes"] for p in one["passes"]) == one["stream_bytes"]
+        assert more["cycles"] == round(more["images"] * 200e6 / more["images_per_second"])
+        an_image = sum(p["cycles"] for p in more["passes"])
+        assert 0 <= (more["cycles"] - one["cycles"]) / (many - few) - an_image < 50  # END, and what of the first image is not hidden
+        assert all(p["cycles"] >= max(p["array_cycles"], p["post_cycles"]) for p in more["passes"])
 
 
 def test_estimate_several(served: Served) -> None:
