@@ -45,7 +45,7 @@ CFLAGS_ALL  = -std=c17 -D_GNU_SOURCE -g -ffp-contract=off $(OPT) $(WARN) -pthrea
 LDFLAGS_ALL = $(OPT) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS        = $(PKG_LIBS) -lm
 
-LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c accel/engine/*.c)
+LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c accel/engine/*.c accel/xrt/*.c)
 DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
 CTL_SRC    := $(filter-out clients/xnorctl/main.c,$(wildcard clients/xnorctl/*.c))
 SUPPORT_SRC := $(wildcard tests/support/*.c)
@@ -59,9 +59,11 @@ LIB_OBJ    := $(call OBJ,$(LIB_SRC))
 all: $(BUILD)/xnord $(BUILD)/xnorctl ## Build the daemon and xnorctl (installs what is missing: run `make deps` yourself to choose when)
 
 include accel/cpu/cpu.mk
+include accel/xrt/xrt.mk
 include hls/hls.mk
 comma := ,
 include rtl/rtl.mk
+include accel/vcard/vcard.mk
 
 $(BUILD)/obj/%.o: %.c | deps-build
 	@mkdir -p $(@D)
@@ -117,10 +119,10 @@ help: ## List the targets
 deps: ## Install the Debian packages to build, test, measure and train
 	packaging/install-deps build demo test rtl bench train
 
-demo: ## Serve the shipped network on this machine's CPU, classify sample images over HTTP (KEEP=1 leaves it serving)
-	@packaging/install-deps build demo
-	@$(MAKE) --no-print-directory all
-	@BUILD=$(BUILD) KEEP=$(KEEP) packaging/demo
+demo: ## Serve the shipped network on this machine's CPU, classify sample images over HTTP (KEEP=1 leaves it serving; ACCEL=vcard: on a virtual FPGA card)
+	@packaging/install-deps build demo $(if $(filter vcard,$(ACCEL)),test)
+	@$(MAKE) --no-print-directory all $(if $(filter vcard,$(ACCEL)),vcard-programs $(BUILD)/libxnor-sim-hls-2t.so)
+	@BUILD=$(BUILD) KEEP=$(KEEP) ACCEL=$(ACCEL) packaging/demo
 
 test: ## Build and run every suite
 	@packaging/install-deps build demo test rtl
@@ -203,6 +205,7 @@ format: ## Lay out all C sources with clang-format
 
 install: all ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/xnord $(BUILD)/xnorctl
+	$(if $(XRT_MODULE),install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/xnord $(XRT_MODULE))
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/models models/*/*.xnor
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord config/xnord.schema.json
 	install -Dm644 -t $(DESTDIR)/lib/systemd/system packaging/systemd/xnord.service

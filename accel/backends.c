@@ -2,11 +2,13 @@
  * The accelerator backends built in, in the order in which they are listed to people. */
 #include "accel/accel.h"
 #include "accel/cpu/cpu.h"
+#include "accel/xrt/xrt.h"
 
 #include <string.h>
 
 static const struct xn_accel_backend *const backends[] = {
     &xn_accel_cpu,
+    &xn_accel_xrt,
 };
 
 const struct xn_accel_backend *xn_accel_at(size_t i)

@@ -17,6 +17,8 @@
 
 #include "accel/accel.h"
 #include "accel/cpu/kernels.h"
+#include "accel/xrt/xrt.h"
+#include "tests/support/fake_xrt.h"
 
 #define TARGETS_MAX 16u
 
@@ -36,6 +38,18 @@ static inline struct target *target_add(struct target targets[TARGETS_MAX], size
     return t;
 }
 
+/** Real XRT with a card, real or virtual, where `xnor-vcard run` or a person has set $XNOR_VCARD_XCLBIN; else XRT in the process. */
+static inline void target_add_xrt(struct target targets[TARGETS_MAX], size_t *n)
+{
+    static struct fake_xrt fake = {.units = 2};
+    const char *image = getenv("XNOR_VCARD_XCLBIN");
+
+    if (!image)
+        xn_xrt_module_replace(fake_xrt_api(&fake));
+    target_add(targets, n, &xn_accel_xrt, image ? "xrt" : "xrt in the process")->options.image =
+        image ? image : "fake.xclbin";
+}
+
 /** Fill `targets`; returns how many. `levels`: the CPU at each of its levels too, which matters to the integers and not to the
  *  contract. */
 static inline size_t targets_list(struct target targets[TARGETS_MAX], bool levels)
@@ -44,7 +58,9 @@ static inline size_t targets_list(struct target targets[TARGETS_MAX], bool level
     size_t n = 0;
 
     for (size_t i = 0; (backend = xn_accel_at(i)) != NULL; i++)
-        target_add(targets, &n, backend, backend->kind);
+        if (backend != &xn_accel_xrt)
+            target_add(targets, &n, backend, backend->kind);
+    target_add_xrt(targets, &n);
     backend = xn_accel_find("cpu");
     for (size_t i = 0; levels && i < xn_cpu_levels(); i++) {
         const char *level = xn_cpu_level_at(i)->level;

@@ -147,7 +147,14 @@ static void instances_are_independent(void **state)
     struct xn_accel *accel[2];
     struct batch b[2];
 
+    struct xn_error error;
+    uint32_t n;
+
     target.options.instances = 2;
+    if (target.backend->probe(&target.options, &n, &error) == -EINVAL) {
+        print_message("# one instance only: %s\n", error.text);
+        skip();
+    }
     for (uint32_t i = 0; i < 2; i++) {
         accel[i] = target_open(&target, i);
         batch_init(&b[i], networks[i], i);
@@ -496,11 +503,29 @@ static void every_allocation_fails(void **state)
 
 /* ---- all of it -------------------------------------------------------------------------------------------------------- */
 
+/** A random network from seed *next on that no backend refuses; *next becomes the one behind it. */
+static struct xn_network *network_for_all(uint64_t *next)
+{
+    const struct xn_isa_geometry geometry = {
+        .p = 1, .pi = 1, .pr = 1, .am_rows = 100000, .rm_rows = 100000, .wb_words = 1024};
+
+    for (;;) {
+        struct xn_network *network = xn_random_network((*next)++);
+        struct xn_engine_program *program = NULL;
+        const int r = xn_engine_compile(network, &geometry, 1, &program, NULL);
+        xn_engine_program_free(program);
+        if (r == 0)
+            return network;
+        xn_network_free(network);
+    }
+}
+
 static int make_networks(void **state)
 {
     (void)state;
-    networks[0] = xn_random_network(seed);
-    networks[1] = xn_random_network(seed + 1);
+    uint64_t next = seed;
+    networks[0] = network_for_all(&next);
+    networks[1] = network_for_all(&next);
     slow = xn_random_slow(seed);
     return 0;
 }

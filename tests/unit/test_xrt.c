@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The backend xrt over XRT in the process (tests/support/fake_xrt.h): what it makes of cards, units, files and failures. The contract as such is
+ * tests/conformance's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "accel/xrt/xrt.h"
+#include "common/clock.h"
+#include "model/reference.h"
+#include "tests/support/fake_xrt.h"
+#include "tests/support/random_network.h"
+
+#define BATCH_MAX 70u /* more than a turn */
+
+static const struct xn_accel_options options = {.image = "fake.xclbin"};
+
+static struct xn_accel *open_instance(uint32_t index)
+{
+    struct xn_accel *accel;
+    struct xn_error error;
+
+    if (xn_accel_xrt.open(&options, index, &accel, &error) < 0)
+        fail_msg("%s", error.text);
+    return accel;
+}
+
+/** A network on an instance, and a batch for it. */
+struct bed {
+    struct xn_accel *accel;
+    struct xn_network *network;
+    struct xn_accel_model *model;
+    uint8_t *input;
+    int32_t *got, *want;
+    const void *inputs[BATCH_MAX];
+    int32_t *outputs[BATCH_MAX];
+    struct xn_accel_job job;
+};
+
+static void bed_load(struct bed *bed, struct xn_accel *accel, uint64_t seed)
+{
+    struct xn_random random = {seed};
+    struct xn_reference *reference;
+    struct xn_error error;
+
+    *bed = (struct bed){.accel = accel, .network = xn_random_one_pixel(seed)};
+    const struct xn_network *n = bed->network;
+    if (xn_accel_xrt.load(accel, n, BATCH_MAX, &bed->model, &error) < 0)
+        fail_msg("%s", error.text);
+    bed->input = malloc(BATCH_MAX * n->input_bytes);
+    bed->got = malloc(BATCH_MAX * n->n_classes * sizeof(int32_t));
+    bed->want = malloc(BATCH_MAX * n->n_classes * sizeof(int32_t));
+    assert_true(bed->input && bed->got && bed->want && xn_reference_new(n, &reference) == 0);
+    xn_random_bytes(&random, bed->input, BATCH_MAX * n->input_bytes);
+    for (uint32_t i = 0; i < BATCH_MAX; i++) {
+        bed->inputs[i] = bed->input + i * n->input_bytes;
+        bed->outputs[i] = bed->got + i * n->n_classes;
+        xn_reference_run(reference, bed->inputs[i], bed->want + i * n->n_classes);
+    }
+    bed->job = (struct xn_accel_job){.model = bed->model, .inputs = bed->inputs, .outputs = bed->outputs};
+    xn_reference_free(reference);
+}
+
+static void bed_free(struct bed *bed)
+{
+    xn_network_free(bed->network);
+    free(bed->input);
+    free(bed->got);
+    free(bed->want);
+}
+
+/** Run `batch` images; 0: and they are right. */
+static int run(struct bed *bed, uint32_t batch, uint64_t patience_ns)
+{
+    struct xn_error error = {{0}};
+
+    memset(bed->got, 0x5a, BATCH_MAX * bed->network->n_classes * sizeof(int32_t));
+    bed->job.batch = batch;
+    int r = xn_accel_xrt.submit(bed->accel, &bed->job, &error);
+    if (r == 0)
+        r = xn_accel_xrt.wait(bed->accel, &bed->job, xn_clock_now_ns() + patience_ns, &error);
+    if (r == 0)
+        assert_memory_equal(bed->got, bed->want, batch * bed->network->n_classes * sizeof(int32_t));
+    else
+        assert_true(error.text[0]);
+    return r;
+}
+
+static int use(struct fake_xrt *state)
+{
+    xn_xrt_module_replace(fake_xrt_api(state));
+    return 0;
+}
+
+/** Nothing is left of the card. */
+static void done(struct fake_xrt *state)
+{
+    assert_int_equal(state->buffers, 0);
+    assert_int_equal(state->memory_used, 0);
+    xn_xrt_module_replace(NULL);
+}
+
+#define LONG_NS (10 * XN_NS_PER_S)
+
+static void test_instances(void **unused)
+{
+    struct fake_xrt state = {.cards = 2, .units = 3};
+    struct xn_accel_options some = options;
+    struct xn_error error;
+    uint32_t n = 0;
+    (void)unused;
+
+    use(&state);
+    assert_int_equal(xn_accel_xrt.probe(&options, &n, NULL), 0);
+    assert_int_equal(n, 6);
+    some.device = "1";
+    assert_int_equal(xn_accel_xrt.probe(&some, &n, NULL), 0);
+    assert_int_equal(n, 3);
+    some.instances = 4;
+    assert_int_equal(xn_accel_xrt.probe(&some, &n, &error), -EINVAL);
+    some = (struct xn_accel_options){.image = "missing.xclbin"};
+    assert_int_equal(xn_accel_xrt.probe(&some, &n, &error), -ENODEV);
+    some.image = "other.txt";
+    assert_int_equal(xn_accel_xrt.probe(&some, &n, &error), -EINVAL);
+    some.image = NULL;
+    assert_int_equal(xn_accel_xrt.probe(&some, &n, &error), -EINVAL);
+    struct xn_accel *first = open_instance(0), *last = open_instance(5), *same = open_instance(3);
+    assert_string_equal(xn_accel_info(first)->name, "xrt0.0");
+    assert_string_equal(xn_accel_info(last)->name, "xrt1.2");
+    assert_string_equal(xn_accel_info(last)->geometry, "P4 PE16 S64 PI2 PR2");
+    assert_int_equal(state.opened, 2); /* units of a card share it */
+    xn_accel_xrt.close(first);
+    xn_accel_xrt.close(last);
+    xn_accel_xrt.close(same);
+    done(&state);
+}
+
+static void test_what_cannot_be_opened(void **unused)
+{
+    struct fake_xrt state = {.busy_units = 1};
+    struct xn_accel *accel;
+    struct xn_error error;
+    (void)unused;
+
+    use(&state);
+    assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -EBUSY);
+    assert_non_null(strstr(error.text, "another process"));
+    state = (struct fake_xrt){.version = (XN_ISA_MAJOR + 1) << 16};
+    assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -ENODEV);
+    state = (struct fake_xrt){.version = XN_ISA_MAJOR << 16}; /* an engine without turns */
+    assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -ENODEV);
+    assert_non_null(strstr(error.text, "build it anew"));
+    state = (struct fake_xrt){.silent_at = 1};
+    assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -ENODEV);
+    assert_non_null(strstr(error.text, "no status"));
+    done(&state);
+}
+
+static void test_batches(void **unused)
+{
+    struct fake_xrt state = {0};
+    struct bed bed;
+    uint64_t one_ns, most_ns;
+    (void)unused;
+
+    use(&state);
+    bed_load(&bed, open_instance(0), 1);
+    for (uint32_t batch = 1; batch <= BATCH_MAX; batch += 23)
+        assert_int_equal(run(&bed, batch, LONG_NS), 0);
+    assert_int_equal(xn_accel_xrt.cost(bed.accel, bed.model, 1, &one_ns), 0);
+    assert_int_equal(xn_accel_xrt.cost(bed.accel, bed.model, BATCH_MAX, &most_ns), 0);
+    assert_true(one_ns > 0 && most_ns > one_ns && most_ns < 2 * BATCH_MAX * one_ns);
+    xn_accel_xrt.close(bed.accel);
+    bed_free(&bed);
+    done(&state);
+}
+
+/** Each way a run can go wrong quarantines; a reset brings it back, and its models. */
+static void test_failed_runs(void **unused)
+{
+    struct fake_xrt state = {0};
+    uint32_t *const faults[] = {&state.fail_at, &state.silent_at, &state.wrong_at, &state.hang_at};
+    struct bed bed;
+    (void)unused;
+
+    use(&state);
+    bed_load(&bed, open_instance(0), 2);
+    for (size_t i = 0; i < XN_ARRAY_LEN(faults); i++) {
+        *faults[i] = 1;
+        assert_int_equal(run(&bed, 3, 20 * XN_NS_PER_MS), faults[i] == &state.hang_at ? -ETIMEDOUT : -EIO);
+        assert_int_equal(run(&bed, 3, LONG_NS), -ESTALE);
+        assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), 0);
+        assert_int_equal(state.resets, i + 1);
+        assert_int_equal(run(&bed, 3, LONG_NS), 0);
+    }
+    xn_accel_xrt.close(bed.accel);
+    bed_free(&bed);
+    done(&state);
+}
+
+/** A card that is away for a while; a unit that still hangs after its reset. */
+static void test_resets_that_fail(void **unused)
+{
+    struct fake_xrt state = {0};
+    struct bed bed;
+    (void)unused;
+
+    use(&state);
+    bed_load(&bed, open_instance(0), 3);
+    state.fail_at = 1;
+    state.open_fails = 2;
+    assert_int_equal(run(&bed, 1, LONG_NS), -EIO);
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), -EIO);
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), -EIO);
+    state.hang_at = 1;
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), -ETIMEDOUT);
+    assert_int_equal(run(&bed, 1, LONG_NS), -ESTALE);
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), 0);
+    assert_int_equal(run(&bed, 1, LONG_NS), 0);
+    xn_accel_xrt.close(bed.accel);
+    bed_free(&bed);
+    done(&state);
+}
+
+/** One reset for both units of a card: the other one's jobs fail, and it comes back without another. */
+static void test_units_of_a_card_are_reset_together(void **unused)
+{
+    struct fake_xrt state = {.units = 2};
+    struct bed a, b;
+    (void)unused;
+
+    use(&state);
+    bed_load(&a, open_instance(0), 4);
+    bed_load(&b, open_instance(1), 5);
+    state.fail_at = 1;
+    assert_int_equal(run(&a, 1, LONG_NS), -EIO);
+    assert_int_equal(xn_accel_xrt.reset(a.accel, NULL), 0);
+    assert_int_equal(run(&b, 1, LONG_NS), -EIO);
+    assert_int_equal(xn_accel_xrt.reset(b.accel, NULL), 0);
+    assert_int_equal(state.resets, 1);
+    assert_int_equal(run(&a, 1, LONG_NS), 0);
+    assert_int_equal(run(&b, 1, LONG_NS), 0);
+    xn_accel_xrt.close(a.accel);
+    xn_accel_xrt.close(b.accel);
+    bed_free(&a);
+    bed_free(&b);
+    done(&state);
+}
+
+/** Three models where two fit: the one that has not run for longest leaves, and comes back when it runs. */
+static void test_models_take_turns_in_memory(void **unused)
+{
+    struct fake_xrt state = {0};
+    struct bed beds[3];
+    (void)unused;
+
+    use(&state);
+    struct xn_accel *accel = open_instance(0);
+    for (uint32_t i = 0; i < 2; i++)
+        bed_load(&beds[i], accel, 6 + i);
+    state.memory_bytes = state.memory_used;
+    bed_load(&beds[2], accel, 6); /* as large as the first */
+    for (uint32_t i = 0; i < 30; i++)
+        assert_int_equal(run(&beds[i * i % 3], 1 + i, LONG_NS), 0);
+    struct xn_accel_model *model;
+    struct xn_error error;
+    state.memory_bytes = 10;
+    assert_int_equal(xn_accel_xrt.load(accel, beds[0].network, 1, &model, &error), -ENOSPC);
+    state.memory_bytes = 0;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(run(&beds[i], 1, LONG_NS), 0);
+    xn_accel_xrt.close(accel);
+    for (uint32_t i = 0; i < 3; i++)
+        bed_free(&beds[i]);
+    done(&state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_instances),
+        cmocka_unit_test(test_what_cannot_be_opened),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_failed_runs),
+        cmocka_unit_test(test_resets_that_fail),
+        cmocka_unit_test(test_units_of_a_card_are_reset_together),
+        cmocka_unit_test(test_models_take_turns_in_memory),
+    };
+    return cmocka_run_group_tests_name("xrt", tests, NULL, NULL);
+}
