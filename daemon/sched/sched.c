@@ -385,6 +385,33 @@ static uint32_t better_instance(const struct xn_sched *s, uint32_t index, const 
     return best;
 }
 
+#define BACKLOG_MAX 64u /* batches that are looked ahead */
+
+/* Does `index` get one of the batches of `n` that wait in `q`, if each goes to the instance that would complete it first? Then it takes the front
+ * one now, although another might be sooner with it: that one is about to have enough to do. With one batch this is better_instance. */
+static bool gets_a_batch(const struct xn_sched *s, uint32_t index, const struct queue *q, uint32_t n, uint64_t now_ns)
+{
+    const struct xn_model *model = q->head->request->model;
+    const uint32_t batches = XN_MIN((q->depth + n - 1) / n, BACKLOG_MAX);
+    uint64_t cost_ns[XN_INSTANCES_MAX], end_ns[XN_INSTANCES_MAX]; /* of one more batch */
+
+    for (uint32_t i = 0; i < s->n_instances; i++) {
+        cost_ns[i] = xn_cost_predict(cost_of(&s->instances[i], model), n);
+        end_ns[i] =
+            usable(&s->instances[i], i, model) ? expected_free_ns(&s->instances[i], now_ns) + cost_ns[i] : XN_NEVER_NS;
+    }
+    for (uint32_t batch = 0; batch < batches; batch++) {
+        uint32_t best = index;
+        for (uint32_t i = 0; i < s->n_instances; i++)
+            if (end_ns[i] < end_ns[best] || (end_ns[i] == end_ns[best] && i < best))
+                best = i;
+        if (best == index)
+            return true;
+        end_ns[best] += XN_MAX(cost_ns[best], 1);
+    }
+    return false;
+}
+
 /* The last moment to start `n` items from the front of `q` on `instance` with all deadlines kept, as far as it lies before `until_ns`; else
  * any later time. The earliest deadline of all items bounds it, so that the batch is mostly not looked through. */
 static uint64_t latest_start_ns(const struct xn_sched *s, const struct queue *q, const struct instance *instance,
@@ -441,7 +468,7 @@ struct choice {
     enum xn_close_reason reason;
 };
 
-/* What `index` should start now: of all batches that close and that no other instance would complete sooner, the one whose first item is oldest. */
+/* What `index` should start now: of all batches that close and that other instances would not complete sooner, the one whose first item is oldest. */
 static bool choose(const struct xn_sched *s, uint32_t index, uint64_t now_ns, struct choice *ret_choice)
 {
     const struct instance *instance = &s->instances[index];
@@ -457,7 +484,7 @@ static bool choose(const struct xn_sched *s, uint32_t index, uint64_t now_ns, st
         if (!model->loaded[index] || q->head->queued_ns >= oldest_ns)
             continue;
         uint32_t n = batch_size(q);
-        if (!closes(s, q, instance, n, now_ns, &reason) || better_instance(s, index, model, n, now_ns) != NOWHERE)
+        if (!closes(s, q, instance, n, now_ns, &reason) || !gets_a_batch(s, index, q, n, now_ns))
             continue;
         oldest_ns = q->head->queued_ns;
         *ret_choice = (struct choice){.slot = slot, .n = n, .reason = reason};

@@ -283,20 +283,51 @@ static void test_fast_busy_instance_is_preferred_until_it_is_late(void **state)
     xn_sched_free(bed.sched);
 }
 
-static void test_equal_instances_one_is_asked_and_all_are_used(void **state)
+/** Of equal instances as many are asked as there are batches, the first ones first. */
+static void test_equal_instances_are_asked_a_batch_each(void **state)
 {
     struct bed bed;
     struct xn_model model = model_of(0, 1, 0);
     (void)state;
 
     bed_init(&bed, 4, 1);
-    for (uint32_t i = 0; i < 4; i++)
-        (void)push(&bed, &model, XN_NEVER_NS, T0);
     for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(xn_sched_ready_instances(bed.sched, T0), UINT64_C(1) << i);
+        (void)push(&bed, &model, XN_NEVER_NS, T0);
+        assert_int_equal(xn_sched_ready_instances(bed.sched, T0), (UINT64_C(2) << i) - 1);
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(xn_sched_ready_instances(bed.sched, T0), UINT64_C(15) >> i << i);
         assert_non_null(xn_sched_next(bed.sched, i, T0));
     }
     xn_sched_free(bed.sched);
+}
+
+/** An instance that is asked while another would be sooner takes a batch all the same where the other one will have enough to do. */
+static void test_a_backlog_is_for_all(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    struct xn_batch *batch[2];
+    (void)state;
+
+    for (uint32_t waiting = 1; waiting <= 2; waiting++) {
+        bed_init(&bed, 2, 2);
+        for (uint32_t i = 0; i < 2; i++)
+            (void)push(&bed, &model, XN_NEVER_NS, T0);
+        for (uint32_t i = 0; i < 2; i++)
+            batch[i] = xn_sched_next(bed.sched, i, T0);
+        for (uint32_t i = 0; i < 2; i++)
+            xn_sched_done(bed.sched, batch[i], 1000000, 0, T0 + 1000000);
+        const uint64_t now_ns = T0 + 2000000;
+        for (uint32_t i = 0; i < 2 + waiting; i++)
+            (void)push(&bed, &model, XN_NEVER_NS, now_ns);
+        assert_non_null(xn_sched_next(bed.sched, 0, now_ns));
+        assert_non_null(xn_sched_next(bed.sched, 1, now_ns + 500000));
+        /* The first one will be free sooner, but is waiting for its device. */
+        assert_int_equal(xn_sched_next(bed.sched, 1, now_ns + 500000) != NULL, waiting == 2);
+        assert_non_null(xn_sched_next(bed.sched, 0, now_ns + 500000));
+        xn_sched_free(bed.sched);
+    }
 }
 
 static void test_quarantine_and_models_not_everywhere(void **state)
@@ -750,7 +781,8 @@ int main(void)
         cmocka_unit_test(test_old_and_new_object_of_a_slot_do_not_mix),
         cmocka_unit_test(test_oldest_model_first),
         cmocka_unit_test(test_fast_busy_instance_is_preferred_until_it_is_late),
-        cmocka_unit_test(test_equal_instances_one_is_asked_and_all_are_used),
+        cmocka_unit_test(test_equal_instances_are_asked_a_batch_each),
+        cmocka_unit_test(test_a_backlog_is_for_all),
         cmocka_unit_test(test_quarantine_and_models_not_everywhere),
         cmocka_unit_test(test_expiry_waiting_and_running),
         cmocka_unit_test(test_bounds_and_announcements),
