@@ -220,7 +220,7 @@ install: all ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
 deb: ## Build the Debian package into build/deb
 	@packaging/install-deps build package
 	rm -rf build/deb && mkdir -p build/deb/xnord-$(VERSION)
-	git ls-files -z | xargs -0 cp --parents -t build/deb/xnord-$(VERSION)
+	git ls-files -z | xargs -0 cp -d --parents -t build/deb/xnord-$(VERSION)
 	cp -r packaging/debian build/deb/xnord-$(VERSION)/debian
 	cd build/deb/xnord-$(VERSION) && dpkg-buildpackage -us -uc -b
 	@ls -l build/deb/*.deb
