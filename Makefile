@@ -43,7 +43,8 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_
 PKG_LIBS   = $(eval PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS)))$(PKG_LIBS)
 CFLAGS_ALL  = -std=c17 -D_GNU_SOURCE -g -ffp-contract=off $(OPT) $(WARN) -pthread -I. $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = $(OPT) -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS        = $(PKG_LIBS) -lm
+# XRT throws: AddressSanitizer catches that only of a libstdc++ which is there from the start.
+LIBS        = $(PKG_LIBS) -lm $(if $(filter asan,$(VARIANT)),-Wl$(comma)--no-as-needed -lstdc++)
 
 LIB_SRC    := $(wildcard common/*.c model/*.c accel/*.c accel/cpu/*.c accel/engine/*.c accel/xrt/*.c)
 DAEMON_SRC := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
