@@ -82,8 +82,6 @@ struct xn_xrt_api {
     int (*run_start)(struct xn_xrt_run *run, struct xn_xrt_why *why);
     /** Wait for at most `ms` (1..) and tell the state. Errors: -EIO. */
     int (*run_wait)(struct xn_xrt_run *run, uint32_t ms, enum xn_xrt_state *ret_state, struct xn_xrt_why *why);
-    /** Take back a run that has not been given to the unit, or stop it where the device can. */
-    int (*run_abort)(struct xn_xrt_run *run, struct xn_xrt_why *why);
 };
 
 #ifdef __cplusplus

@@ -255,14 +255,9 @@ int run_wait(xn_xrt_run *run, uint32_t ms, xn_xrt_state *ret_state, xn_xrt_why *
     });
 }
 
-int run_abort(xn_xrt_run *run, xn_xrt_why *why)
-{
-    return guarded(why, EIO, [&] { run->run.abort(); });
-}
-
 const xn_xrt_api table = {
     XN_XRT_API_VERSION, image,    count,     open,       close,      info,      load,     reset,    unit_open, unit_close,
-    buffer_new,         buffer_free, buffer_sync, run_new, run_free, run_buffer, run_scalar, run_start, run_wait, run_abort,
+    buffer_new,         buffer_free, buffer_sync, run_new, run_free, run_buffer, run_scalar, run_start, run_wait,
 };
 } // namespace
 

@@ -266,7 +266,6 @@ static void describe_geometry(struct xrt *x)
 
     snprintf(x->base.info.geometry, sizeof(x->base.info.geometry), "P%u PE%u S%u PI%u PR%u", g->p, XN_ISA_LANES,
              XN_ISA_WORD_BITS, g->pi, g->pr);
-    x->base.info.memory_bytes = 0;
 }
 
 static int open_unit(struct xrt *x, struct xn_error *error)

@@ -564,6 +564,8 @@ static uint64_t queue_wake_ns(const struct xn_sched *s, const struct queue *q, u
             wake_ns = XN_MIN(wake_ns, latest_start_ns(s, q, instance, n, wake_ns));
             continue;
         }
+        if (gets_a_batch(s, i, q, n, now_ns))
+            continue; /* it takes one now */
         /* It closes, but a busy instance is expected to be sooner: look again when that one should be free. (An idle one takes it now.) */
         uint32_t better = better_instance(s, i, model, n, now_ns);
         if (better != NOWHERE && s->instances[better].running > 0)

@@ -277,13 +277,6 @@ static int fake_run_wait(struct xn_xrt_run *run, uint32_t ms, enum xn_xrt_state 
     return 0;
 }
 
-static int fake_run_abort(struct xn_xrt_run *run, struct xn_xrt_why *why)
-{
-    (void)why;
-    run->state = XN_XRT_FAILED;
-    return 0;
-}
-
 const struct xn_xrt_api *fake_xrt_api(struct fake_xrt *state)
 {
     static const struct xn_xrt_api table = {
@@ -306,7 +299,6 @@ const struct xn_xrt_api *fake_xrt_api(struct fake_xrt *state)
         .run_scalar = fake_run_scalar,
         .run_start = fake_run_start,
         .run_wait = fake_run_wait,
-        .run_abort = fake_run_abort,
     };
     fake = state;
     return &table;
