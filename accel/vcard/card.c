@@ -277,20 +277,8 @@ static int send_hello(const struct card *card, int socket)
                                    .banks = card->options->banks,
                                    .memory_bytes = card->hardware.memory.size,
                                    .link_bytes_s = card->options->link_bytes_s};
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {0};
-    struct iovec data = {&hello, sizeof(hello)};
-    struct msghdr packet = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&packet);
 
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &card->hardware.memory.file, sizeof(int));
-    return sendmsg(socket, &packet, MSG_NOSIGNAL) < 0 ? -EIO : 0;
+    return xn_vcard_send_with_file(socket, &hello, sizeof(hello), card->hardware.memory.file);
 }
 
 static void accept_client(struct card *card, int listener)

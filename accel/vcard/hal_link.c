@@ -25,24 +25,6 @@ int xn_hal_send(struct xn_hal_device *device, const struct xn_vcard_message *mes
     return sent < 0 ? -EIO : 0;
 }
 
-static int send_with_file(struct xn_hal_device *device, struct xn_vcard_message *message, int file)
-{
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {0};
-    struct iovec data = {message, sizeof(*message)};
-    struct msghdr packet = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&packet);
-
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &file, sizeof(file));
-    return sendmsg(device->socket, &packet, MSG_NOSIGNAL) < 0 ? -EIO : 0;
-}
-
 int xn_hal_ask(struct xn_hal_device *device, enum xn_vcard_op op, uint64_t a, uint64_t b, int file, uint64_t *ret_value)
 {
     struct xn_hal_request request = {.result = -EIO};
@@ -53,7 +35,7 @@ int xn_hal_ask(struct xn_hal_device *device, enum xn_vcard_op op, uint64_t a, ui
     while (request.tag == XN_HAL_NO_TAG);
     struct xn_vcard_message message = {op, request.tag, a, b};
     int r = device->is_dead ? -EIO
-            : file >= 0     ? send_with_file(device, &message, file)
+            : file >= 0     ? xn_vcard_send_with_file(device->socket, &message, sizeof(message), file)
                             : xn_hal_send(device, &message, 1);
     if (r == 0) {
         request.next = device->requests;

@@ -22,7 +22,10 @@
 #ifndef XN_ACCEL_VCARD_PROTOCOL_H
 #define XN_ACCEL_VCARD_PROTOCOL_H
 
+#include <errno.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #define XN_VCARD_MAGIC           0x564e5831u /**< of this version of the protocol */
 #define XN_VCARD_PACKET_MESSAGES 64u
@@ -99,5 +102,24 @@ struct xn_vcard_message {
     uint32_t tag;
     uint64_t a, b;
 };
+
+/** One packet of `n` bytes that carries the open file `file` along; it stays the caller's. Errors: -EIO (the peer is gone). */
+static inline int xn_vcard_send_with_file(int socket, void *packet, size_t n, int file)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec data = {packet, n};
+    struct msghdr message = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &file, sizeof(file));
+    return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -EIO : 0;
+}
 
 #endif

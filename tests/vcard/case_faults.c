@@ -19,6 +19,17 @@ static void sleep_ms(long ms)
     nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
+/** Opened again, the card works. */
+static void check_new(void)
+{
+    struct bed_device device = bed_open(0);
+    struct bed_unit unit = bed_unit_open(&device, 0, 0, 0, 0, 0);
+
+    bed_run_end(&unit);
+    bed_unit_close(&unit);
+    bed_close(&device);
+}
+
 /** hang, --fault hang@2: the second run times out; closing everything ends it, and the card is as new. */
 int case_hang(int argc, char **argv)
 {
@@ -32,11 +43,7 @@ int case_hang(int argc, char **argv)
     CHECK(bed_wait(&unit, SHORT_MS) == ERT_CMD_STATE_TIMEOUT, "it ended late");
     bed_unit_close(&unit);
     bed_close(&device);
-    device = bed_open(0);
-    unit = bed_unit_open(&device, 0, 0, 0, 0, 0);
-    bed_run_end(&unit);
-    bed_unit_close(&unit);
-    bed_close(&device);
+    check_new();
     return 0;
 }
 
@@ -80,11 +87,7 @@ int case_crash(int argc, char **argv)
         sleep_ms(20);
     }
     bed_close(&device);
-    device = bed_open(0);
-    unit = bed_unit_open(&device, 0, 0, 0, 0, 0);
-    bed_run_end(&unit);
-    bed_unit_close(&unit);
-    bed_close(&device);
+    check_new();
     return 0;
 }
 
@@ -149,11 +152,7 @@ int case_bus_hang(int argc, char **argv)
     CHECK(bed_wait(&unit, SHORT_MS) == ERT_CMD_STATE_TIMEOUT, "it ended");
     bed_unit_close(&unit);
     bed_close(&device);
-    device = bed_open(0);
-    unit = bed_unit_open(&device, 0, 0, 0, 0, 0);
-    bed_run_end(&unit);
-    bed_unit_close(&unit);
-    bed_close(&device);
+    check_new();
     return 0;
 }
 
