@@ -111,10 +111,16 @@ static inline int xn_vcard_send_with_file(int socket, void *packet, size_t n, in
         struct cmsghdr align;
     } control = {0};
     struct iovec data = {packet, n};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    struct msghdr message;
+    struct cmsghdr *c;
 
+    /* Assigned, as C++ programs read this header too and warn of an initializer that names some members. */
+    memset(&message, 0, sizeof(message));
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof(control.bytes);
+    c = CMSG_FIRSTHDR(&message);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
