@@ -109,12 +109,13 @@ static inline int xn_vcard_send_with_file(int socket, void *packet, size_t n, in
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
-    } control = {0};
+    } control;
     struct iovec data = {packet, n};
     struct msghdr message;
     struct cmsghdr *c;
 
-    /* Assigned, as C++ programs read this header too and warn of an initializer that names some members. */
+    /* Assigned, as C++ programs read this header too, whose compilers warn of C's initializers. */
+    memset(&control, 0, sizeof(control));
     memset(&message, 0, sizeof(message));
     message.msg_iov = &data;
     message.msg_iovlen = 1;
