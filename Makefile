@@ -108,7 +108,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
-test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS)
+test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS) $(BUILD)/xnor-bench
 bench-programs: $(BENCH_PROGRAMS) $(BUILD)/xnor-bench
 fuzz-programs: $(FUZZ_PROGRAMS)
 
