@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Where XRT is: xnor-xrt.so, beside the program (a build tree) or in the folder of libraries (an installation), or $XNORD_XRT_MODULE. */
+ * Where XRT is: xnor-xrt.so, beside the program (a build tree) or in ../lib/xnord from there (an installation), or $XNORD_XRT_MODULE. */
 #include "accel/xrt/xrt.h"
 
 #include <dlfcn.h>
@@ -11,20 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifndef XN_LIBDIR
-#define XN_LIBDIR "/usr/lib/xnord"
-#endif
 #define MODULE "xnor-xrt.so"
 
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER; /* guards both */
 static const struct xn_xrt_api *loaded, *replaced;
 
-/** The module of `folder`; NULL: there is none, or it does not load, which *ret_why tells where it exists. */
-static void *open_in(const char *folder, char *ret_why, size_t bytes)
+/** The module in `below` of `folder`; NULL: there is none, or it does not load, which *ret_why tells where it exists. */
+static void *open_in(const char *folder, const char *below, char *ret_why, size_t bytes)
 {
     char path[PATH_MAX];
 
-    if ((size_t)snprintf(path, sizeof(path), "%s/" MODULE, folder) >= sizeof(path) || access(path, F_OK) < 0)
+    if ((size_t)snprintf(path, sizeof(path), "%s%s/" MODULE, folder, below) >= sizeof(path) || access(path, F_OK) < 0)
         return NULL;
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!module)
@@ -32,12 +29,22 @@ static void *open_in(const char *folder, char *ret_why, size_t bytes)
     return module;
 }
 
+/** BUILD of BUILD/tests/KIND, where test programs lie; NULL of any other folder: what lies above it may be anybody's.
+ * Uses up the text. */
+static const char *build_of(char *folder)
+{
+    char *parent = dirname(folder);
+    const char *name = strrchr(parent, '/');
+
+    return name && strcmp(name, "/tests") == 0 ? dirname(parent) : NULL;
+}
+
 static void *find_module(char *ret_why, size_t bytes)
 {
     const char *path = getenv("XNORD_XRT_MODULE");
     char self[PATH_MAX];
 
-    snprintf(ret_why, bytes, "there is no " MODULE " beside the program or in " XN_LIBDIR);
+    snprintf(ret_why, bytes, "there is no " MODULE " beside the program or in ../lib/xnord");
     if (path) {
         void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!module)
@@ -47,13 +54,11 @@ static void *find_module(char *ret_why, size_t bytes)
     const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     self[n > 0 ? n : 0] = '\0';
     char *folder = dirname(self);
-    /* Test programs lie below the folder of their build. */
-    for (int up = 0; up < 3; up++, folder = dirname(folder)) {
-        void *module = open_in(folder, ret_why, bytes);
-        if (module)
-            return module;
-    }
-    return open_in(XN_LIBDIR, ret_why, bytes);
+    void *module = open_in(folder, "", ret_why, bytes);
+    if (!module)
+        module = open_in(folder, "/../lib/xnord", ret_why, bytes);
+    const char *build = module ? NULL : build_of(folder);
+    return build ? open_in(build, "", ret_why, bytes) : module;
 }
 
 static int load(struct xn_error *error)
@@ -64,7 +69,9 @@ static int load(struct xn_error *error)
 
     if (!module)
         return xn_error_set(error, -ENODEV,
-                            "xrt: cannot load the Xilinx Runtime: %s; install libxrt1, or xnord's module for it", why);
+                            "xrt: cannot load the Xilinx Runtime: %s; install XRT (Debian: libxrt1) and an xnord that "
+                            "was built with it, or take kind \"xrt\" out of accelerators",
+                            why);
     *(void **)&entry = dlsym(module, XN_XRT_ENTRY);
     const struct xn_xrt_api *api = entry ? entry() : NULL;
     if (!api || api->version != XN_XRT_API_VERSION) {

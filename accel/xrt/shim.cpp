@@ -9,6 +9,7 @@
 #include <fstream>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -122,6 +123,8 @@ int count(uint32_t *ret_n, xn_xrt_why *why)
 {
     const int r = guarded(why, ENODEV, [&] { *ret_n = xrt::system::enumerate_devices(); });
 
+    if (r < 0 && !std::getenv("XILINX_XRT"))
+        return fail(why, "XILINX_XRT is not set; it names the folder whose lib/ has the driver, libxrt_core.so.2 (for example /opt/xilinx/xrt)", ENODEV, ENODEV);
     /* It counts those that its own driver for hardware knows, and so none of any other driver: these are found by opening them. */
     while (r == 0 && *ret_n < DEVICES_MAX && guarded(why, ENODEV, [&] { xrt::device device{*ret_n}; }) == 0)
         ++*ret_n;

@@ -16,5 +16,3 @@ $(BUILD)/xnor-xrt.so: accel/xrt/shim.cpp accel/xrt/api.h | deps-build
 	@mkdir -p $(@D)
 	$(if $(filter 0,$(V)),@echo "  CXX   $<")
 	$(Q)$(XRT_CXX_$(CC)) -std=c++17 -g $(OPT) -Wall -Wextra -Wpedantic $(XRT_SANITIZE) -fPIC -shared -fvisibility=hidden -I. -isystem $(XRT_HEADERS) -o $@ $< $(XRT_LINK)
-
-$(BUILD)/obj/accel/xrt/module.o: CFLAGS_ALL += -DXN_LIBDIR='"$(PREFIX)/lib/xnord"'

@@ -53,17 +53,28 @@ def test_lower_x86_processors(program: str, processor: str, monkeypatch: pytest.
         assert ran(output) == PROCESSORS[processor]
 
 
-@pytest.mark.skipif(not shutil.which("qemu-aarch64") or not shutil.which("aarch64-linux-gnu-gcc"),
-                    reason="qemu-aarch64 or aarch64-linux-gnu-gcc is not installed (Debian: qemu-user, gcc-aarch64-linux-gnu)")
-def test_aarch64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels, then whole networks, shared out by rows too."""
+CROSS = ROOT / "build/aarch64"
+QEMU = ["qemu-aarch64", "-cpu", "cortex-a53", "-L", str(ROOT / "build/sysroot-arm64")]
+needs_cross = pytest.mark.skipif(not shutil.which("qemu-aarch64") or not shutil.which("aarch64-linux-gnu-gcc"),
+                                 reason="qemu-aarch64 or aarch64-linux-gnu-gcc is not installed (Debian: qemu-user, gcc-aarch64-linux-gnu)")
+
+
+def cross_build(*names: str) -> list[Path]:
+    """Programs of build/aarch64. Skips the test where Debian's arm64 libraries cannot be had."""
     sysroot = subprocess.run(["packaging/sysroot", "arm64", "build/sysroot-arm64"], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
     if sysroot.returncode:
         pytest.skip(f"Debian's arm64 libraries cannot be had: {sysroot.stderr[-300:]}")
-    programs = [ROOT / "build/aarch64/tests" / name for name in ("checkasm/test_cpu_kernels", "conformance/test_exact", "conformance/test_rows")]
+    programs = [CROSS / name for name in names]
     subprocess.run(["make", "-s", "VARIANT=aarch64", *(str(path.relative_to(ROOT)) for path in programs)], cwd=ROOT, check=True, timeout=LIMIT_S,
                    stdin=subprocess.DEVNULL)
+    return programs
+
+
+@needs_cross
+def test_aarch64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels, then whole networks, shared out by rows too."""
+    programs = cross_build("tests/checkasm/test_cpu_kernels", "tests/conformance/test_exact", "tests/conformance/test_rows")
     monkeypatch.setenv("XN_NETWORKS", "20")
-    kernels, exact, _ = (run(["qemu-aarch64", "-cpu", "cortex-a53", "-L", "build/sysroot-arm64", str(path)]) for path in programs)
+    kernels, exact, _ = (run([*QEMU, str(path)]) for path in programs)
     assert ran(kernels)[0] == {"portable", "neon"}
     assert "ok" in exact and re.search(r"^ok \d+ - random_networks \[cpu neon\]$", exact, re.M)

@@ -281,6 +281,20 @@ static void test_models_take_turns_in_memory(void **unused)
     done(&state);
 }
 
+/** Of any architecture: the runtime is asked for only when an accelerator of this kind is, and its absence says what to do. */
+static void test_without_the_runtime(void **unused)
+{
+    struct xn_error error;
+    uint32_t n;
+    (void)unused;
+
+    assert_int_equal(setenv("XNORD_XRT_MODULE", "/nonexistent/xnor-xrt.so", 1), 0);
+    assert_int_equal(xn_accel_xrt.probe(&options, &n, &error), -ENODEV);
+    assert_non_null(strstr(error.text, "/nonexistent/xnor-xrt.so"));
+    assert_non_null(strstr(error.text, "libxrt1"));
+    unsetenv("XNORD_XRT_MODULE");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_resets_that_fail),
         cmocka_unit_test(test_units_of_a_card_are_reset_together),
         cmocka_unit_test(test_models_take_turns_in_memory),
+        cmocka_unit_test(test_without_the_runtime),
     };
     return cmocka_run_group_tests_name("xrt", tests, NULL, NULL);
 }
