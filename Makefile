@@ -204,7 +204,9 @@ bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engi
 format: ## Lay out all C sources with clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
-install: all ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
+install: install-xnord $(if $(XRT_FOUND),install-vcard) ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
+
+install-xnord: all
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/xnord $(BUILD)/xnorctl
 	$(if $(XRT_MODULE),install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/xnord $(XRT_MODULE))
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/models models/*/*.xnor
@@ -212,13 +214,20 @@ install: all ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
 	install -Dm644 -t $(DESTDIR)/lib/systemd/system packaging/systemd/xnord.service
 	install -Dm644 packaging/systemd/xnord.sysusers $(DESTDIR)/usr/lib/sysusers.d/xnord.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/prometheus packaging/prometheus/xnord.rules.yml packaging/prometheus/scrape.example.yml
-	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/xnorctl.1
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/*.5
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	install -d $(DESTDIR)/etc/xnord
 	sed 's,"\.\./models/[^"/]*/,"$(PREFIX)/share/xnord/models/,' config/xnord.json > $(DESTDIR)/etc/xnord/xnord.json
 
-deb: ## Build the Debian package into build/deb
+# What a card computes with lies where the program finds it from its own place, ../lib/xnord/vcard.
+install-vcard: $(BUILD)/xnor-vcard $(VCARD_DRIVER) $(VCARD_SIMULATIONS)
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/xnor-vcard
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/xnord/vcard/xrt/lib $(VCARD_DRIVER)
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/xnord/vcard $(VCARD_SIMULATIONS)
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/xnor-vcard.1
+
+deb: ## Build the Debian packages, xnord and xnord-vcard, into build/deb
 	@packaging/install-deps build package
 	rm -rf build/deb && mkdir -p build/deb/xnord-$(VERSION)
 	git ls-files -z | xargs -0 cp -d --parents -t build/deb/xnord-$(VERSION)
@@ -226,10 +235,14 @@ deb: ## Build the Debian package into build/deb
 	cd build/deb/xnord-$(VERSION) && dpkg-buildpackage -us -uc -b
 	@ls -l build/deb/*.deb
 
+deb-test: deb ## Check the Debian packages: control fields, contents, and the virtual card run from them
+	@packaging/install-deps test
+	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/package
+
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-peers format install deb clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/macros.h"
+
 static int open_linked(struct xn_vcard_engine *engine, const struct xn_isa_geometry *geometry, struct xn_error *error)
 {
     const char *why = "no memory";
@@ -43,7 +45,6 @@ static int open_library(struct xn_vcard_engine *engine, const char *path, const 
     return -ENOENT;
 }
 
-/** The folder of this program, where the Makefile puts the simulations, too. */
 static void program_folder(char *ret_folder, size_t n)
 {
     char path[PATH_MAX];
@@ -53,21 +54,36 @@ static void program_folder(char *ret_folder, size_t n)
     snprintf(ret_folder, n, "%s", dirname(path));
 }
 
-static int open_simulation(struct xn_vcard_engine *engine, const struct xn_isa_geometry *geometry,
-                           struct xn_error *error)
+static int open_simulation_of(struct xn_vcard_engine *engine, const char *pattern,
+                              const struct xn_isa_geometry *geometry, struct xn_error *error)
 {
-    char folder[PATH_MAX - 32], pattern[PATH_MAX];
     glob_t found;
     int r = -ENOENT;
 
+    if (glob(pattern, 0, NULL, &found) != 0)
+        return r;
+    for (size_t i = 0; r < 0 && i < found.gl_pathc; i++)
+        r = open_library(engine, found.gl_pathv[i], geometry, error);
+    globfree(&found);
+    return r;
+}
+
+/** Beside this program, where the Makefile puts simulations too, or installed. */
+static int open_simulation(struct xn_vcard_engine *engine, const struct xn_isa_geometry *geometry,
+                           struct xn_error *error)
+{
+    static const char *const places[] = {".", "../lib/xnord/vcard"};
+    char folder[PATH_MAX - 64], pattern[PATH_MAX];
+    int r = -ENOENT;
+
     program_folder(folder, sizeof(folder));
-    snprintf(pattern, sizeof(pattern), "%s/libxnor-sim-hls-*.so", folder);
-    if (glob(pattern, 0, NULL, &found) == 0) {
-        for (size_t i = 0; r < 0 && i < found.gl_pathc; i++)
-            r = open_library(engine, found.gl_pathv[i], geometry, error);
-        globfree(&found);
+    for (size_t i = 0; r < 0 && i < XN_ARRAY_LEN(places); i++) {
+        snprintf(pattern, sizeof(pattern), "%s/%s/libxnor-sim-hls-*.so", folder, places[i]);
+        r = open_simulation_of(engine, pattern, geometry, error);
     }
-    return r < 0 ? xn_error_set(error, r, "engine: no C simulation of this geometry is %s", pattern) : 0;
+    return r < 0 ? xn_error_set(error, r, "engine: no C simulation of this geometry is in %s or in ../lib/xnord/vcard",
+                                folder)
+                 : 0;
 }
 
 int xn_vcard_engine_init(struct xn_vcard_engine *engine, const char *which, const struct xn_isa_geometry *geometry,

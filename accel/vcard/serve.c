@@ -182,7 +182,8 @@ static bool start_command(struct keeper *keeper, char **command)
     char xrt[PATH_MAX + 64];
 
     if (!find_xrt(xrt, sizeof(xrt))) {
-        complain("driver", "no vcard/xrt/lib/libxrt_core.so.2 beside this program: was it built without XRT?");
+        complain("driver",
+                 "no vcard/xrt/lib/libxrt_core.so.2 beside this program or in ../lib/xnord: was it built without XRT?");
         return false;
     }
     fflush(NULL);

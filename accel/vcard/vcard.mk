@@ -54,8 +54,11 @@ vcard-programs: $(VCARD_PROGRAMS)
 	$(if $(XRT_FOUND),,@echo "skipped: the virtual card needs libxrt-dev 2.13")
 test-programs: vcard-programs
 
+# The geometries that whole networks need; of others a card computes by the scalar definition, slowly.
+VCARD_SIMULATIONS := $(BUILD)/libxnor-sim-hls-2t.so $(BUILD)/libxnor-sim-hls-4t.so
+
 vcard: ## Build the virtual card: its driver behind XRT, its processes, and the C simulations of 2T and 4T that they compute with
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory vcard-programs $(BUILD)/libxnor-sim-hls-2t.so $(BUILD)/libxnor-sim-hls-4t.so
+	@$(MAKE) --no-print-directory vcard-programs $(VCARD_SIMULATIONS)
 
 .PHONY: vcard vcard-programs
