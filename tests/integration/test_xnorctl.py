@@ -9,6 +9,8 @@ import gzip
 import json
 import os
 import re
+import select
+import signal
 import socket
 import struct
 import subprocess
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 from http_support import PATIENCE_S, ROOT, SEED, XNORD, Daemon, daemon, expect, images, png, small_network
+from xrt_support import needs_cards
 from xnortrain.xnorfile import Network
 
 XNORCTL = XNORD.with_name("xnorctl")
@@ -681,3 +684,24 @@ def test_demo_says_that_its_port_is_taken() -> None:
         environment = {**os.environ, "BUILD": str(XNORD.parent), "KEEP": "1", "PORT": str(taken.getsockname()[1])}
         done = subprocess.run([ROOT / "packaging/demo"], capture_output=True, text=True, timeout=PATIENCE_S, env=environment, stdin=subprocess.DEVNULL)
     assert done.returncode == 1 and "is port" in done.stderr and "cannot listen" in done.stderr
+
+
+@needs_cards
+@pytest.mark.skipif(not (XNORD.parent / "libxnor-sim-hls-2t.so").exists(), reason="the engine's C simulation is not built: make vcard")
+def test_demo_on_a_virtual_card(tmp_path: Path) -> None:
+    """KEEP=1: the card stays with the server, and goes with it."""
+    environment = {**os.environ, "BUILD": str(XNORD.parent), "ACCEL": "vcard", "KEEP": "1", "PORT": "0", "SECONDS_OF_LOAD": "0.3", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([ROOT / "packaging/demo"], capture_output=True, text=True, timeout=4 * PATIENCE_S, env=environment, stdin=subprocess.DEVNULL)
+    kept = re.search(r"kill (\d+)$", done.stdout, re.M)
+    assert done.returncode == 0 and kept, done.stdout + done.stderr
+    for said in ("There is no hardware in this", "Dress", "speed of the simulation", "xrt0.0"):
+        assert said in done.stdout
+    url = re.search(r"goes on at (\S+)", done.stdout)[1]
+    sample = ROOT / "models/fashion-mnist/samples/08-bag.png"
+    try:
+        told = subprocess.run([XNORCTL, "infer", "--url", url, sample], capture_output=True, text=True, timeout=PATIENCE_S)
+        assert told.returncode == 0 and "Bag" in told.stdout and "xrt0.0" in told.stdout, told.stdout + told.stderr
+    finally:
+        process = os.pidfd_open(int(kept[1]))
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+    assert select.select([process], [], [], PATIENCE_S)[0], "it does not end"
