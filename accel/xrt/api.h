@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define XN_XRT_API_VERSION 1u
+#define XN_XRT_API_VERSION 2u
 #define XN_XRT_WHY_BYTES   256u
 #define XN_XRT_NAME_BYTES  64u
 #define XN_XRT_UNITS_MAX   32u
@@ -67,6 +67,9 @@ struct xn_xrt_api {
     int (*unit_open)(struct xn_xrt_device *device, const char *kernel, const char *unit, struct xn_xrt_unit **ret_unit,
                      struct xn_xrt_why *why);
     void (*unit_close)(struct xn_xrt_unit *unit);
+
+    /** Where buffers for `argument` of `unit` lie: units of a device whose arguments have the same number can share one. */
+    int (*unit_bank)(struct xn_xrt_unit *unit, uint32_t argument, uint32_t *ret_bank, struct xn_xrt_why *why);
 
     /** Memory that argument `argument` of `unit` can reach; `ret_host` is page-aligned. Errors: -ENOMEM (the card's, or the host's). */
     int (*buffer_new)(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, struct xn_xrt_buffer **ret_buffer,

@@ -19,6 +19,7 @@ struct xn_xrt_card {
     struct xn_xrt_device *device;
     struct xn_xrt_device_info info;
     _Atomic uint32_t generation; /* written under lock */
+    struct xn_xrt_store store;   /* has a lock of its own */
 };
 
 static pthread_mutex_t cards_lock =
@@ -50,6 +51,7 @@ static void card_free(struct xn_xrt_card *card)
     if (card->device)
         card->api->close(card->device);
     pthread_mutex_destroy(&card->lock);
+    pthread_mutex_destroy(&card->store.lock);
     free(card->name);
     free(card->path);
     free(card);
@@ -63,6 +65,7 @@ static int card_new(const struct xn_xrt_api *api, const char *device, const char
 
     if (card) {
         pthread_mutex_init(&card->lock, NULL);
+        pthread_mutex_init(&card->store.lock, NULL);
         card->api = api;
         card->users = 1;
         card->name = xn_strdup(device);
@@ -131,6 +134,11 @@ void xn_xrt_card_put(struct xn_xrt_card *card)
 const struct xn_xrt_device_info *xn_xrt_card_info(const struct xn_xrt_card *card)
 {
     return &card->info;
+}
+
+struct xn_xrt_store *xn_xrt_card_store(struct xn_xrt_card *card)
+{
+    return &card->store;
 }
 
 uint32_t xn_xrt_card_generation(struct xn_xrt_card *card)

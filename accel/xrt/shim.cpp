@@ -191,6 +191,12 @@ void unit_close(xn_xrt_unit *unit)
     destroy(unit);
 }
 
+int unit_bank(xn_xrt_unit *unit, uint32_t argument, uint32_t *ret_bank, xn_xrt_why *why)
+{
+    return guarded(why, EIO,
+                   [&] { *ret_bank = static_cast<uint32_t>(unit->kernel.group_id(static_cast<int>(argument))); });
+}
+
 int buffer_new(xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, xn_xrt_buffer **ret_buffer, void **ret_host,
                xn_xrt_why *why)
 {
@@ -256,7 +262,7 @@ int run_wait(xn_xrt_run *run, uint32_t ms, xn_xrt_state *ret_state, xn_xrt_why *
 }
 
 const xn_xrt_api table = {
-    XN_XRT_API_VERSION, image,    count,     open,       close,      info,      load,     reset,    unit_open, unit_close,
+    XN_XRT_API_VERSION, image,    count,     open,       close,      info,      load,     reset,    unit_open, unit_close, unit_bank,
     buffer_new,         buffer_free, buffer_sync, run_new, run_free, run_buffer, run_scalar, run_start, run_wait,
 };
 } // namespace

@@ -13,13 +13,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from http_support import PATIENCE_S, ROOT, XNORD, Answer, Daemon, Network, ask, daemon, expect, images, small_network
+from http_support import PATIENCE_S, ROOT, SEED, XNORD, Answer, Daemon, Network, ask, bits, daemon, expect, images, small_network
 
 BUILD = XNORD.parent
 VCARD, DRIVER = BUILD / "xnor-vcard", BUILD / "vcard/xrt"
@@ -48,6 +48,13 @@ def cards(folder: Path, options: str) -> Iterator[Path]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE_S)
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.01)  # between two looks
 
 
 def logits(answer: Answer) -> np.ndarray:
@@ -92,6 +99,50 @@ def test_every_answer_is_exact(tmp_path: Path) -> None:
                 assert (done[i] == z).all()
         names = [line.split('"')[1] for line in server.get("/metrics").body.decode().splitlines() if line.startswith("xnord_instance_healthy{")]
         assert names == ["xrt0.0", "xrt0.1", "xrt1.0", "xrt1.1"]
+
+
+def heavy_network(path: Path, name: str) -> Network:
+    """Its weights are more than half of a mebibyte, and its tensors next to nothing."""
+    rng = np.random.default_rng(SEED)
+    net = Network((4, 4, 8), "uint8")
+    x = net.conv(net.input, rng.integers(-99, 99, (64, 3, 3, 8)).astype(np.int8), bits=False, pad=1, pad_mode="zero")
+    x = net.threshold(x, rng.integers(-5000, 5000, x.c))
+    for outputs in (2048, 2048):
+        x = net.threshold(net.dense(x, bits(rng, outputs, x.h * x.w * x.c), bits=True), rng.integers(-40, 40, outputs))
+    net.logits(net.dense(x, bits(rng, 10, x.c), bits=True), multiplier=rng.integers(1, 9, 10), scale=0.0625, offset=0.5)
+    net.save(path, {"name": name, "version": "1"})
+    return net
+
+
+@pytest.mark.parametrize("fault", ["", "--fault hang@9"])
+def test_weights_are_on_a_card_once(tmp_path: Path, fault: str) -> None:
+    """A mebibyte of memory has no room for two copies of the weights, but both units run at once; with faults, also after resets."""
+    net = heavy_network(tmp_path / "a.xnor", "a")
+    assert (tmp_path / "a.xnor").stat().st_size > 1 << 19
+    right: list[bool] = []
+    with cards(tmp_path, f"--cards 1 --units 2 --memory 1 --geometry P4,PI2,PR2,AM1024,RM1024,WB100 {fault}") as xclbin, \
+            daemon(tmp_path, [{"path": str(tmp_path / "a.xnor"), "max_batch": 1}], accelerators=[{"kind": "xrt", "image": str(xclbin)}]) as server:
+        batch = images(net, 24)
+        want = expect(net, batch)
+
+        def work(first: int) -> None:
+            with contextlib.closing(server.client()) as client:
+                for i in range(first, len(batch), 4):
+                    answer = infer(client, net, batch[i])
+                    assert answer.status in (200, 503), answer.body
+                    right.append(answer.status == 200 and bool((logits(answer) == want[i]).all()))
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for("both units", lambda: server.metric("xnord_instance_healthy") == 2)
+        resets = server.metric("xnord_instance_resets_total")
+        print(f"# {sum(right)} of {len(right)} right, {resets:.0f} resets")
+        assert all(server.metric("xnord_batches_total", accelerator=f"xrt0.{unit}") > 0 for unit in range(2))
+        assert len(right) == len(batch) and sum(right) >= len(batch) // 2 if fault else all(right)
+        assert (resets > 0) == bool(fault)
 
 
 @pytest.mark.parametrize("options", ["--cards 1 --units 1", "--cards 1 --units 2", "--cards 2 --units 2"])

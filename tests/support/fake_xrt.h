@@ -10,7 +10,7 @@
 #include "hls/include/xnor_isa.h"
 
 struct fake_xrt {
-    uint32_t cards, units;           /**< 0: 1 */
+    uint32_t cards, units, banks;    /**< 0: 1; unit n reaches bank n mod banks */
     struct xn_isa_geometry geometry; /**< p = 0: a small one */
     uint64_t memory_bytes;           /**< of a card; 0: no end */
     uint32_t version;                /**< that the engine writes; 0: this one's */
@@ -21,7 +21,8 @@ struct fake_xrt {
     bool reset_fails;
     /* What was seen. */
     uint32_t opened, resets, runs, buffers; /**< devices ever; resets; runs started; buffers that are there now */
-    uint64_t memory_used;
+    uint64_t memory_used, memory_peak;
+    uint64_t weight_bytes; /**< ever brought to cards as programs and streams */
 };
 
 /** The table, of the state that the caller has: one at a time. Owner: `state` outlives its use. */
