@@ -54,18 +54,22 @@ uint64_t xn_xrt_model_cycles(const struct xn_accel_model *model, uint32_t batch)
 
 /* ---- on the card ------------------------------------------------------------------------------------------------------------ */
 
-static int take_slot(const struct xn_xrt_api *api, const struct xn_accel_model *model, struct xn_xrt_unit *unit,
-                     struct xn_xrt_slot *slot, struct xn_xrt_why *why)
+/** What the host reads is cached where card memory is its own. What it only writes need not be, and so need not be flushed. */
+static int take_slot(const struct xn_xrt_place *place, const struct xn_accel_model *model, struct xn_xrt_slot *slot,
+                     struct xn_xrt_why *why)
 {
+    const struct xn_xrt_api *api = place->api;
+    struct xn_xrt_unit *unit = place->unit;
+    const int cached = place->is_own_memory;
     const uint64_t input_bytes = (uint64_t)model->max_batch * model->program->input_bytes;
     const uint64_t output_bytes = (uint64_t)model->max_batch * model->program->output_words * sizeof(int32_t);
     void *input = NULL, *output = NULL, *status = NULL;
-    int r = api->buffer_new(unit, XN_XRT_INPUT, input_bytes, &slot->input, &input, why);
+    int r = api->buffer_new(unit, XN_XRT_INPUT, input_bytes, 0, &slot->input, &input, why);
 
     if (r == 0)
-        r = api->buffer_new(unit, XN_XRT_OUTPUT, output_bytes, &slot->output, &output, why);
+        r = api->buffer_new(unit, XN_XRT_OUTPUT, output_bytes, cached, &slot->output, &output, why);
     if (r == 0)
-        r = api->buffer_new(unit, XN_XRT_STATUS, sizeof(struct xn_isa_status), &slot->status, &status, why);
+        r = api->buffer_new(unit, XN_XRT_STATUS, sizeof(struct xn_isa_status), cached, &slot->status, &status, why);
     if (r == 0)
         r = api->run_new(unit, &slot->run, why);
     slot->input_host = input;
@@ -103,7 +107,7 @@ int xn_xrt_model_settle_locked(struct xn_xrt_store *store, struct xn_accel_model
     if (r == -ENOMEM)
         return xn_error_set(error, r, "no memory to load model \"%s\"", model->network->name);
     for (uint32_t i = 0; r == 0 && i < XN_XRT_INFLIGHT; i++) {
-        r = take_slot(place->api, model, place->unit, &model->slots[i], &why);
+        r = take_slot(place, model, &model->slots[i], &why);
         if (r == 0)
             r = set_arguments(place->api, model, &model->slots[i], &why);
     }

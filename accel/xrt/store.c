@@ -19,7 +19,7 @@ static int take(const struct xn_xrt_place *place, uint32_t argument, const void 
 {
     const struct xn_xrt_api *api = place->api;
     void *host;
-    int r = api->buffer_new(place->unit, argument, XN_MAX(bytes, 1), ret_buffer, &host, why);
+    int r = api->buffer_new(place->unit, argument, XN_MAX(bytes, 1), 0, ret_buffer, &host, why);
 
     if (r < 0) {
         *ret_buffer = NULL;

@@ -67,7 +67,10 @@ static struct xrt *xrt_of(struct xn_accel *accel)
 
 static struct xn_xrt_place place_of(const struct xrt *x)
 {
-    return (struct xn_xrt_place){.api = x->api, .unit = x->unit, .generation = x->generation};
+    return (struct xn_xrt_place){.api = x->api,
+                                 .unit = x->unit,
+                                 .generation = x->generation,
+                                 .is_own_memory = !xn_xrt_card_info(x->card)->address[0]};
 }
 
 /** The next model of `x` behind `model` in the card's store; the first for NULL. */
@@ -318,7 +321,7 @@ static int xrt_open(const struct xn_accel_options *options, uint32_t index, stru
     x->api = c.api;
     pthread_mutex_init(&x->load_lock, NULL);
     snprintf(x->unit_name, sizeof(x->unit_name), "%s", c.image.units[unit]);
-    r = xn_xrt_card_get(c.api, c.cards[card], options->image, &x->card, error);
+    r = xn_xrt_card_get(c.api, c.cards[card], options->image, &c.image, &x->card, error);
     if (r == 0) {
         x->store = xn_xrt_card_store(x->card);
         describe(x, card, unit);

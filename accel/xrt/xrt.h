@@ -46,10 +46,11 @@ void xn_xrt_module_replace(const struct xn_xrt_api *api);
 struct xn_xrt_card;
 struct xn_xrt_store;
 
-/** Open card `device` with file `path` (checked against the image that was read from it), or share it. Errors: -ENODEV, -EBUSY, -EINVAL (open
- *  here with another file), -EIO, -ENOMEM. */
+/** Open card `device` with file `path`, which `image` was read from, or share it. Errors: -ENODEV, -EBUSY (also where the card has another UUID loaded
+ *  afterwards), -EINVAL (open here with another file), -EIO, -ENOMEM. */
 XN_MUST_CHECK int xn_xrt_card_get(const struct xn_xrt_api *api, const char *device, const char *path,
-                                  struct xn_xrt_card **ret_card, struct xn_error *error);
+                                  const struct xn_xrt_image *image, struct xn_xrt_card **ret_card,
+                                  struct xn_error *error);
 void xn_xrt_card_put(struct xn_xrt_card *card);
 const struct xn_xrt_device_info *xn_xrt_card_info(const struct xn_xrt_card *card);
 /** What lies in its memory. Owner: the card. */
@@ -69,6 +70,7 @@ struct xn_xrt_place {
     const struct xn_xrt_api *api;
     struct xn_xrt_unit *unit;
     uint32_t generation;
+    bool is_own_memory; /**< card memory is this processor's (Zynq) */
 };
 
 /** A program and its stream on a card: one copy for all units that run the same one and reach the same banks. It comes with the first model that

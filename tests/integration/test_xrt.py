@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -156,14 +157,45 @@ def test_the_contract_is_kept(options: str) -> None:
         assert program == "test_hot_path" or "[xrt]" in text
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def refused(tmp_path: Path, accelerators: list[dict[str, Any]]) -> str:
+    """What xnord says when it does not start: one error."""
+    config = {"listen": [{"address": "127.0.0.1", "port": 0}], "models": [{"path": str(tmp_path / "a.xnor")}], "accelerators": accelerators, "log": {"target": "stderr"}}
+    (tmp_path / "refused.json").write_text(json.dumps(config))
+    done = subprocess.run([str(XNORD), "--config", str(tmp_path / "refused.json")], capture_output=True, text=True, timeout=PATIENCE_S)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert done.returncode == 1 and len(errors) == 1, done.stderr
+    return errors[0]
+
+
+def another_xclbin(tmp_path: Path, name: str, options: str) -> Path:
+    """That of other cards, which are gone."""
+    (tmp_path / name).mkdir()
+    with cards(tmp_path / name, options) as xclbin:
+        return Path(shutil.copy(xclbin, tmp_path / f"{name}.xclbin"))
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    """Each with its name, what is wrong and what to do."""
     small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
-    (tmp_path / "bad.xclbin").write_bytes(b"xclbin2\0" + bytes(1000))
-    for image, part in ((tmp_path / "no.xclbin", "no.xclbin"), (tmp_path / "bad.xclbin", "not a whole one")):
-        config = {"listen": [{"address": "127.0.0.1", "port": 0}], "models": [{"path": str(tmp_path / "a.xnor")}], "accelerators": [{"kind": "xrt", "device": "0", "image": str(image)}]}
-        (tmp_path / "bad.json").write_text(json.dumps(config))
-        done = subprocess.run([str(XNORD), "--config", str(tmp_path / "bad.json")], capture_output=True, text=True, timeout=PATIENCE_S)
-        assert done.returncode != 0 and part in done.stderr, done.stderr
+    options = "--cards 1 --units 1 --geometry P4,PI2,PR2,AM1024,RM1024,WB100"
+    other = another_xclbin(tmp_path, "other", options.replace("P4", "P8"))
+    with cards(tmp_path, options) as xclbin:
+        good = xclbin.read_bytes()
+        kernel, platform, hurt = (good.replace(old, new) for old, new in ((b"xnor_engine", b"vadd_engine"), (b"xnor_vcard", b"xnor_kv260"), (b"M_AXI_FETCH", b"M_AXI_FRESH")))
+        assert platform != good != hurt
+        sections = bytearray(good)
+        sections[496 + 24:496 + 32] = (1 << 40).to_bytes(8, "little")  # struct axlf: the first section's offset, beyond the end
+        for name, data, parts in (("absent", None, ("No such file",)), ("empty", b"", ("not a whole one", "anew")), ("short", good[:-100], ("not a whole one",)),
+                                  ("text", b"#!/bin/sh" * 100, ("not an xclbin",)), ("kernel", kernel, ("no kernel xnor_engine", "another design")), ("platform", platform, ("platform", "xnor_vcard", "of another card or damaged")),
+                                  ("hurt", hurt, ("card 0", "of another card or damaged")), ("sections", bytes(sections), ("not a whole one",)), ("other", other.read_bytes(), ("card 0", "of another card or damaged"))):
+            path = tmp_path / f"{name}-is-wrong.xclbin"
+            if data is not None:
+                path.write_bytes(data)
+            said = refused(tmp_path, [{"kind": "xrt", "image": str(path)}])
+            print(said)
+            assert said.startswith('ERROR cannot start: accelerator "xrt"') and str(path) in said and all(part in said for part in parts), said
+        with daemon(tmp_path, [{"path": str(tmp_path / "a.xnor")}], accelerators=[{"kind": "xrt", "image": str(xclbin)}]) as server:
+            assert server.get("/readyz").status == 200  # none of them has harmed the card
 
 
 class Soak:

@@ -64,6 +64,7 @@ static int fake_image(const char *path, const char *kernel, struct xn_xrt_image 
     memset(ret_image, 0, sizeof(*ret_image));
     if (strcmp(path, "fake.xclbin") != 0)
         return say(why, strcmp(path, "missing.xclbin") == 0 ? -ENOENT : -EINVAL, "not a file of the fake");
+    snprintf(ret_image->uuid, sizeof(ret_image->uuid), "fake");
     ret_image->n_units = fake->units ? fake->units : 1;
     for (uint32_t i = 0; i < ret_image->n_units; i++)
         snprintf(ret_image->units[i], sizeof(ret_image->units[i]), "%s_%u", kernel, i + 1);
@@ -101,7 +102,9 @@ static void fake_close(struct xn_xrt_device *device)
 static void fake_info(struct xn_xrt_device *device, struct xn_xrt_device_info *ret_info)
 {
     (void)device;
-    *ret_info = (struct xn_xrt_device_info){.name = "fake", .address = "0000:01:00.1", .clock_hz = 300000000};
+    *ret_info = (struct xn_xrt_device_info){.name = "fake", .clock_hz = 300000000};
+    if (!fake->is_embedded)
+        snprintf(ret_info->address, sizeof(ret_info->address), "0000:01:00.1");
 }
 
 static int fake_load(struct xn_xrt_device *device, const char *path, struct xn_xrt_why *why)
@@ -109,6 +112,14 @@ static int fake_load(struct xn_xrt_device *device, const char *path, struct xn_x
     (void)device;
     (void)path;
     (void)why;
+    return 0;
+}
+
+static int fake_loaded(struct xn_xrt_device *device, char ret_uuid[XN_XRT_UUID_BYTES], struct xn_xrt_why *why)
+{
+    (void)device;
+    (void)why;
+    snprintf(ret_uuid, XN_XRT_UUID_BYTES, "%s", fake->loaded ? fake->loaded : "fake");
     return 0;
 }
 
@@ -170,7 +181,7 @@ static void fake_buffer_free(struct xn_xrt_buffer *buffer)
     free(buffer);
 }
 
-static int fake_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes,
+static int fake_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, int cached,
                            struct xn_xrt_buffer **ret_buffer, void **ret_host, struct xn_xrt_why *why)
 {
     struct xn_xrt_buffer *b = calloc(1, sizeof(*b));
@@ -190,6 +201,7 @@ static int fake_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t
     fake->memory_used += bytes;
     fake->memory_peak = fake->memory_used > fake->memory_peak ? fake->memory_used : fake->memory_peak;
     fake->buffers++;
+    fake->cached += (uint32_t)cached;
     const bool full = fake->memory_bytes && fake->memory_used > fake->memory_bytes;
     pthread_mutex_unlock(&fake_lock);
     if (full) {
@@ -307,6 +319,7 @@ const struct xn_xrt_api *fake_xrt_api(struct fake_xrt *state)
         .close = fake_close,
         .info = fake_info,
         .load = fake_load,
+        .loaded = fake_loaded,
         .reset = fake_reset,
         .unit_open = fake_unit_open,
         .unit_close = fake_unit_close,

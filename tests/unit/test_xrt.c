@@ -159,7 +159,54 @@ static void test_what_cannot_be_opened(void **unused)
     state = (struct fake_xrt){.silent_at = 1};
     assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -ENODEV);
     assert_non_null(strstr(error.text, "no status"));
+    state = (struct fake_xrt){.loaded = "another"}; /* by another process, between our load and our look */
+    assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -EBUSY);
+    assert_non_null(strstr(error.text, "fake.xclbin"));
+    assert_non_null(strstr(error.text, "loaded another and not fake"));
     done(&state);
+}
+
+/** Nothing of a model trusts another file's units: not those of a file that was replaced either, when a reset loads it. */
+static void test_a_reset_loads_what_was_opened(void **unused)
+{
+    struct fake_xrt state = {0};
+    struct xn_error error;
+    struct bed bed;
+    (void)unused;
+
+    use(&state);
+    bed_load(&bed, open_instance(0), 11);
+    state.fail_at = 1;
+    assert_int_equal(run(&bed, 1, LONG_NS), -EIO);
+    state.loaded = "replaced";
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, &error), -EIO);
+    assert_non_null(strstr(error.text, "replaced"));
+    state.loaded = NULL;
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), 0);
+    assert_int_equal(run(&bed, 1, LONG_NS), 0);
+    xn_accel_xrt.close(bed.accel);
+    bed_free(&bed);
+    done(&state);
+}
+
+/** The fabric beside a processor: what the host reads is cached there, and nowhere else. */
+static void test_memory_of_the_host(void **unused)
+{
+    struct fake_xrt card = {0}, zynq = {.is_embedded = true};
+    struct bed bed;
+    (void)unused;
+
+    for (struct fake_xrt *state = &card; state; state = state == &card ? &zynq : NULL) {
+        use(state);
+        bed_load(&bed, open_instance(0), 12);
+        assert_int_equal(run(&bed, 5, LONG_NS), 0);
+        assert_string_equal(xn_accel_info(bed.accel)->power_domain, state->is_embedded ? "" : "0000:01:00.1");
+        /* Output and status of each place for a job: of the program of one END, and of the network. */
+        assert_int_equal(state->cached, state->is_embedded ? 2 * 2 * XN_XRT_INFLIGHT : 0);
+        xn_accel_xrt.close(bed.accel);
+        bed_free(&bed);
+        done(state);
+    }
 }
 
 static void test_batches(void **unused)
@@ -388,6 +435,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_instances),
         cmocka_unit_test(test_what_cannot_be_opened),
+        cmocka_unit_test(test_a_reset_loads_what_was_opened),
+        cmocka_unit_test(test_memory_of_the_host),
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_failed_runs),
         cmocka_unit_test(test_resets_that_fail),
