@@ -204,7 +204,10 @@ static void render_instances(void *user, struct xn_metrics_text *text)
                                                .geometry = info->geometry,
                                                .healthy = status.healthy,
                                                .busy_ns = status.busy_ns,
-                                               .resets = status.resets};
+                                               .retries = status.retries,
+                                               .quarantines = status.quarantines,
+                                               .resets = status.resets,
+                                               .reset_failures = status.reset_failures};
     }
     xn_metrics_render_instances(text, rows, app->instances.n);
 }
@@ -291,11 +294,13 @@ static json_t *instances_json(struct xn_app *app)
         struct xn_instance_status status;
         xn_dispatch_status(app->dispatch, i, &status);
         json_array_append_new(
-            array, json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:I, s:I}", "name", info->name, "kind",
-                             info->kind, "device", info->device, "geometry", info->geometry, "healthy", status.healthy,
-                             "busy_seconds", (double)status.busy_ns / (double)XN_NS_PER_S, "batches",
+            array, json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", info->name,
+                             "kind", info->kind, "device", info->device, "geometry", info->geometry, "healthy",
+                             status.healthy, "busy_seconds", (double)status.busy_ns / (double)XN_NS_PER_S, "batches",
                              (json_int_t)status.batches, "images", (json_int_t)status.images, "failures",
-                             (json_int_t)status.failures, "resets", (json_int_t)status.resets));
+                             (json_int_t)status.failures, "retries", (json_int_t)status.retries, "quarantines",
+                             (json_int_t)status.quarantines, "resets", (json_int_t)status.resets, "reset_failures",
+                             (json_int_t)status.reset_failures));
     }
     return array;
 }

@@ -221,5 +221,7 @@ int xn_xrt_card_unit(struct xn_xrt_card *card, const char *name, struct xn_xrt_u
     const int r = card->api->unit_open(card->device, XN_XRT_KERNEL, name, ret_unit, &why);
     *ret_generation = xn_xrt_card_generation(card);
     pthread_mutex_unlock(&card->lock);
-    return r < 0 ? xn_error_set(error, r, "xrt: cannot open unit %s of card %s: %s", name, card->name, why.text) : 0;
+    return r < 0 ? xn_error_set(error, r, "xrt: cannot open unit %s of card %s: %s%s", name, card->name,
+                                r == -EBUSY ? "another process has it: " : "", why.text)
+                 : 0;
 }

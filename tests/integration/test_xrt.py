@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lifecycle_support
 import numpy as np
 import pytest
 from http_support import PATIENCE_S, ROOT, SEED, XNORD, Answer, Daemon, Network, ask, bits, daemon, expect, images, small_network
@@ -198,6 +199,86 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
             assert server.get("/readyz").status == 200  # none of them has harmed the card
 
 
+SMALL = "--geometry P4,PI2,PR2,AM1024,RM1024,WB100"
+
+
+def test_a_card_that_another_process_has(tmp_path: Path) -> None:
+    """A unit belongs to one process; the next gets it when that is over. So does a card with another file."""
+    small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
+    other = another_xclbin(tmp_path, "other", f"--cards 1 --units 1 {SMALL}")
+    models = [{"path": str(tmp_path / "a.xnor")}]
+    (tmp_path / "holder").mkdir()
+    with cards(tmp_path, f"--cards 1 --units 2 {SMALL}") as xclbin:
+        mine = [{"kind": "xrt", "image": str(xclbin), "instances": 1}]
+        with daemon(tmp_path / "holder", models, accelerators=mine) as holder:
+            said = refused(tmp_path, mine)
+            print(said)
+            assert all(part in said for part in ("cannot open unit xnor_engine_1 of card 0", "another process has it")), said
+            said = refused(tmp_path, [{"kind": "xrt", "image": str(other)}])
+            print(said)
+            assert all(part in said for part in (f"cannot load {other} into card 0", "another process uses it with another file")), said
+            assert holder.get("/readyz").status == 200
+        for image in (xclbin, other):
+            with daemon(tmp_path, models, accelerators=[{"kind": "xrt", "image": str(image)}]) as server:
+                assert server.get("/readyz").status == 200
+
+
+def test_cards_that_stay_hung(tmp_path: Path) -> None:
+    """One card stands still, and then is gone for ever: the other serves all requests, and the watchdog is fed. When both are gone it starves."""
+    net = small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
+    body = images(net, 1)[0].tobytes()
+    with cards(tmp_path, f"--cards 2 --units 1 --revive-ms 3600000 {SMALL}") as xclbin, \
+            lifecycle_support.daemon(tmp_path, {"models": [{"path": str(tmp_path / "a.xnor"), "max_batch": 1, "timeout_ms": 20000}],
+                                                "accelerators": [{"kind": "xrt", "image": str(xclbin)}]}, WATCHDOG_USEC="400000") as d:
+        def of(family: str) -> list[float]:
+            return [d.metric(f"xnord_instance_{family}", accelerator=f"xrt{card}.0") for card in range(2)]
+
+        def fed() -> None:
+            at = d.mark()
+            for _ in range(3):
+                at = d.await_note("WATCHDOG=1", at)
+
+        processes = [card["process"] for card in json.loads((tmp_path / "stats.json").read_text())["cards"]]
+        load = lifecycle_support.Load(d, 4, body)
+        wait_for("work for both", lambda: min(d.metric("xnord_batches_total", accelerator=f"xrt{card}.0") for card in range(2)) > 0)
+        os.kill(processes[1], signal.SIGSTOP)
+        wait_for("the hang", lambda: of("healthy") == [1, 0])
+        fed()
+        os.kill(processes[1], signal.SIGKILL)  # until now a reset waits for it
+        wait_for("resets that fail", lambda: of("reset_failures_total")[1] >= 2)
+        fed()
+        load.end()
+        assert not load.errors and {status for status, _ in load.answers} == {200}, (load.errors, load.answers[-1])
+        assert of("quarantines_total") == [0, 1] and of("resets_total") == [0, 0] and of("retries_total")[1] >= 1
+        assert "instance xrt1.0 is out of service: its reset failed: xrt: cannot open card 1" in d.log(), d.log()
+        assert d.get("/readyz")[0] == 200
+
+        os.kill(processes[0], signal.SIGKILL)
+        assert d.infer(body)[0] == 503
+        assert of("healthy") == [0, 0] and d.get("/readyz")[0] == 503 and d.get("/healthz")[0] == 200
+        at = d.await_note("STATUS=1 model on 0 of 2 instances", d.mark())
+        d.await_note("STATUS=", d.await_note("STATUS=", at))
+        assert "WATCHDOG=1" not in d.notes[at:]
+
+
+def fresh_stats(path: Path) -> dict[str, Any]:
+    """What the cards have counted by now: the next file that they write."""
+    before = json.loads(path.read_text())["uptime_s"]
+    wait_for("fresh counters", lambda: json.loads(path.read_text())["uptime_s"] > before)
+    return json.loads(path.read_text())
+
+
+def check_counts(server: Daemon, instance: str, card: dict[str, Any]) -> None:
+    """The daemon's counters of a card in service against the card's own. A reset of a card that died does not reach it; every other one does. A fault strikes a
+    batch, which is a quarantine, or the run that a reset looks with whether the unit works, which then is a failed reset."""
+    quarantines, resets, failed = (server.metric(f"xnord_instance_{family}_total", accelerator=instance) for family in ("quarantines", "resets", "reset_failures"))
+    faults = card["units"][0]["faults"]
+    assert resets == quarantines, (instance, resets, quarantines)
+    assert quarantines <= card["resets"] + card["deaths"] <= quarantines + failed, (instance, quarantines, failed, card)
+    assert sum(faults[kind] for kind in ("hang", "crash", "lost")) <= quarantines + failed, (instance, quarantines, failed, card)
+    assert card["deaths"] == faults["crash"]
+
+
 class Soak:
     """Clients that ask one thing after another, and what they were told."""
 
@@ -251,10 +332,14 @@ def test_soak_under_faults(tmp_path: Path, beside: str) -> None:
             while server.metric("xnord_instance_healthy") < 2 + len(beside) // 3 and time.monotonic() < deadline:
                 time.sleep(0.1)
             failed, resets = server.metric("xnord_inference_failures_total", model="a"), server.metric("xnord_instance_resets_total", kind="xrt")
-            stats = json.loads((tmp_path / "stats.json").read_text())["cards"]
+            stats = fresh_stats(tmp_path / "stats.json")["cards"]
             print(f"# {soak.statuses}, {failed:.0f} images failed at first, {resets:.0f} resets, {server.descriptors()} descriptors, {server.resident_bytes() >> 20} MiB; "
                   f"cards: {[(card['deaths'], card['resets'], card['units'][0]['runs'], card['units'][0]['faults']) for card in stats]}")
             assert server.metric("xnord_instance_healthy") == 2 + len(beside) // 3, "a card did not come back"
             assert soak.statuses.get(200, 0) >= (0.99 if beside else 0.9) * SOAK, soak.statuses
             assert beside or (failed > 0 and resets > 0)
+            if 504 not in soak.statuses:  # such a one is neither tried again nor refused for its accelerator
+                assert failed == server.metric("xnord_instance_retries_total") + server.metric("xnord_requests_rejected_total", reason="accelerator")
+            for at, card in enumerate(stats):
+                check_counts(server, f"xrt{at}.0", card)
             assert server.descriptors() < 200 and server.resident_bytes() < 400 << 20
