@@ -158,14 +158,14 @@ def test_the_contract_is_kept(options: str) -> None:
         assert program == "test_hot_path" or "[xrt]" in text
 
 
-def refused(tmp_path: Path, accelerators: list[dict[str, Any]]) -> str:
-    """What xnord says when it does not start: one error."""
+def refused(tmp_path: Path, accelerators: list[dict[str, Any]], errors: int = 1) -> str:
+    """What xnord says when it does not start: its last error, of so many."""
     config = {"listen": [{"address": "127.0.0.1", "port": 0}], "models": [{"path": str(tmp_path / "a.xnor")}], "accelerators": accelerators, "log": {"target": "stderr"}}
     (tmp_path / "refused.json").write_text(json.dumps(config))
     done = subprocess.run([str(XNORD), "--config", str(tmp_path / "refused.json")], capture_output=True, text=True, timeout=PATIENCE_S)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    assert done.returncode == 1 and len(errors) == 1, done.stderr
-    return errors[0]
+    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert done.returncode == 1 and len(said) == errors, done.stderr
+    return said[-1]
 
 
 def another_xclbin(tmp_path: Path, name: str, options: str) -> Path:
@@ -218,6 +218,15 @@ def test_a_card_that_another_process_has(tmp_path: Path) -> None:
             print(said)
             assert all(part in said for part in (f"cannot load {other} into card 0", "another process uses it with another file")), said
             assert holder.get("/readyz").status == 200
+            without = [{**mine[0], "when_missing": "serve"}, {"kind": "cpu", "threads": 1}]
+            with daemon(tmp_path, models, accelerators=without, log={"target": "stderr", "level": "error"}) as server:
+                log = server.log.read_text()
+                assert "another process has it" in log and log.rstrip().endswith("; serving without it until the next restart"), log
+                assert server.metric("xnord_accelerators_missing") == 1 and server.get("/v1/status").json()["models"][0]["instances"] == ["cpu0"]
+            assert "no accelerator" in refused(tmp_path, without[:1], errors=2)
+            broken = tmp_path / "broken.xclbin"
+            broken.write_bytes(b"xclbin2")
+            assert "not a whole one" in refused(tmp_path, [{**without[0], "image": str(broken)}, without[1]])
         for image in (xclbin, other):
             with daemon(tmp_path, models, accelerators=[{"kind": "xrt", "image": str(image)}]) as server:
                 assert server.get("/readyz").status == 200
