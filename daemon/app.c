@@ -48,6 +48,7 @@ struct xn_app {
     struct xn_dispatch *dispatch;
     struct xn_image_stage *image;
     struct xn_http *http;
+    uint32_t n_missing; /* accelerators that could not be opened; when_missing */
     uint64_t start_ns;
     atomic_bool ready;    /* relaxed: what /readyz says; set once after start, cleared once when draining begins */
     atomic_bool draining; /* relaxed: new work is refused */
@@ -204,9 +205,15 @@ static void render_instances(void *user, struct xn_metrics_text *text)
                                                .geometry = info->geometry,
                                                .healthy = status.healthy,
                                                .busy_ns = status.busy_ns,
-                                               .resets = status.resets};
+                                               .retries = status.retries,
+                                               .quarantines = status.quarantines,
+                                               .resets = status.resets,
+                                               .reset_failures = status.reset_failures};
     }
     xn_metrics_render_instances(text, rows, app->instances.n);
+    xn_metrics_family(text, "xnord_accelerators_missing", "gauge",
+                      "Configured accelerators that could not be opened at the start.");
+    xn_metrics_sample(text, "xnord_accelerators_missing", "", app->n_missing);
 }
 
 static void render_models(void *user, struct xn_metrics_text *text)
@@ -291,11 +298,13 @@ static json_t *instances_json(struct xn_app *app)
         struct xn_instance_status status;
         xn_dispatch_status(app->dispatch, i, &status);
         json_array_append_new(
-            array, json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:I, s:I}", "name", info->name, "kind",
-                             info->kind, "device", info->device, "geometry", info->geometry, "healthy", status.healthy,
-                             "busy_seconds", (double)status.busy_ns / (double)XN_NS_PER_S, "batches",
+            array, json_pack("{s:s, s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", info->name,
+                             "kind", info->kind, "device", info->device, "geometry", info->geometry, "healthy",
+                             status.healthy, "busy_seconds", (double)status.busy_ns / (double)XN_NS_PER_S, "batches",
                              (json_int_t)status.batches, "images", (json_int_t)status.images, "failures",
-                             (json_int_t)status.failures, "resets", (json_int_t)status.resets));
+                             (json_int_t)status.failures, "retries", (json_int_t)status.retries, "quarantines",
+                             (json_int_t)status.quarantines, "resets", (json_int_t)status.resets, "reset_failures",
+                             (json_int_t)status.reset_failures));
     }
     return array;
 }
@@ -354,9 +363,14 @@ static int open_accelerator(struct xn_app *app, const struct xn_config_accelerat
 static int open_accelerators(struct xn_app *app, struct xn_error *error)
 {
     for (uint32_t i = 0; i < app->config.n_accelerators; i++) {
-        int r = open_accelerator(app, &app->config.accelerators[i], error);
-        if (r < 0)
+        const struct xn_config_accelerator *config = &app->config.accelerators[i];
+        int r = open_accelerator(app, config, error);
+        if (r >= 0)
+            continue;
+        if (config->when_missing == XN_MISSING_REFUSE || (r != -ENODEV && r != -EBUSY))
             return r;
+        app->n_missing++;
+        xn_log_error("%s; serving without it until the next restart", error->text);
     }
     if (app->instances.n == 0)
         return xn_error_set(error, -ENODEV, "no accelerator: the configuration's \"accelerators\" gave no instance");
@@ -521,8 +535,8 @@ static bool same_accelerators(const struct xn_config *a, const struct xn_config 
         const struct xn_config_accelerator *x = &a->accelerators[i], *y = &b->accelerators[i];
         same = same_text(x->kind, y->kind) && same_text(x->device, y->device) && same_text(x->image, y->image) &&
                same_text(x->cpu_mask, y->cpu_mask) && x->instances == y->instances && x->threads == y->threads &&
-               !(x->idle_watts < y->idle_watts) && !(x->idle_watts > y->idle_watts) &&
-               !(x->busy_watts < y->busy_watts) && !(x->busy_watts > y->busy_watts);
+               x->when_missing == y->when_missing && !(x->idle_watts < y->idle_watts) &&
+               !(x->idle_watts > y->idle_watts) && !(x->busy_watts < y->busy_watts) && !(x->busy_watts > y->busy_watts);
     }
     return same;
 }

@@ -67,8 +67,10 @@ struct section {
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_targets[] = {"auto", "stderr", "journal", NULL};
 static const char *const accelerator_kinds[] = {"cpu", "xrt", NULL};
+static const char *const missing_choices[] = {"refuse", "serve", NULL};
 static const char *const sensor_kinds[] = {"rapl", "hwmon", "xocl", NULL};
 
+_Static_assert(XN_MISSING_REFUSE == 0 && XN_MISSING_SERVE == 1, "missing_choices follows enum xn_config_missing");
 _Static_assert(XN_LOG_ERROR == 0 && XN_LOG_DEBUG == 3, "log_levels follows enum xn_log_level");
 _Static_assert(XN_LOG_AUTO == 0 && XN_LOG_JOURNAL == 2, "log_targets follows enum xn_log_target");
 _Static_assert(sizeof(enum xn_log_level) == sizeof(uint32_t) && sizeof(enum xn_log_target) == sizeof(uint32_t),
@@ -132,6 +134,9 @@ static const struct key accelerator_keys[] = {
            "instances, each running one batch at a time; 0: what the device has (cpu: 1)"),
     NUMBER(KEY_U32, ACCELERATOR, threads, 0, 1024, 0,
            "cpu: threads of each instance; 0: the CPUs of the process, shared out"),
+    CHOICE(ACCELERATOR, when_missing, missing_choices, XN_MISSING_REFUSE,
+           "it is not there at the start, or another process has it: refuse to start, or serve with the other "
+           "accelerators"),
     NUMBER(KEY_WATTS, ACCELERATOR, idle_watts, 0, WATTS_MAX, 0,
            "declared power while idle, in watts: for an energy estimate where no sensor measures; needs busy_watts"),
     NUMBER(KEY_WATTS, ACCELERATOR, busy_watts, 0, WATTS_MAX, 0,

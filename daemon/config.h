@@ -30,11 +30,14 @@ struct xn_config_model {
     uint32_t timeout_ms;   /**< default deadline of a request, 1..600000, default 10000 */
 };
 
+enum xn_config_missing { XN_MISSING_REFUSE, XN_MISSING_SERVE };
+
 struct xn_config_accelerator {
-    char *kind;                      /**< "cpu", "xrt" */
-    char *device, *image, *cpu_mask; /**< as struct xn_accel_options; NULL: default */
-    uint32_t instances, threads;     /**< 0: automatic */
-    double idle_watts, busy_watts;   /**< declared, for an estimate where no sensor measures; < 0: not declared */
+    char *kind;                          /**< "cpu", "xrt" */
+    char *device, *image, *cpu_mask;     /**< as struct xn_accel_options; NULL: default */
+    uint32_t instances, threads;         /**< 0: automatic */
+    enum xn_config_missing when_missing; /**< it cannot be opened: do not start, or serve with the others */
+    double idle_watts, busy_watts;       /**< declared, for an estimate where no sensor measures; < 0: not declared */
 };
 
 struct xn_config_sensor { /**< power sensors, tried in order for each domain; see daemon/observe/power.h */

@@ -14,9 +14,10 @@
 extern "C" {
 #endif
 
-#define XN_XRT_API_VERSION 1u
+#define XN_XRT_API_VERSION 2u
 #define XN_XRT_WHY_BYTES   256u
 #define XN_XRT_NAME_BYTES  64u
+#define XN_XRT_UUID_BYTES  40u
 #define XN_XRT_UNITS_MAX   32u
 #define XN_XRT_ENTRY       "xn_xrt_api_table" /**< of the module: `const struct xn_xrt_api *(void)` */
 
@@ -33,14 +34,14 @@ struct xn_xrt_why {
 /** What a file holds. */
 struct xn_xrt_image {
     char platform[XN_XRT_NAME_BYTES];
-    char uuid[40];
+    char uuid[XN_XRT_UUID_BYTES];
     uint32_t n_units;
     char units[XN_XRT_UNITS_MAX][XN_XRT_NAME_BYTES]; /**< of the kernel asked for: "xnor_engine_1" */
 };
 
 struct xn_xrt_device_info {
     char name[96];
-    char address[32];  /**< "0000:3b:00.1"; "" where the device has none */
+    char address[32];  /**< "0000:3b:00.1"; "" where it is not behind PCI: its memory then is this processor's */
     uint64_t clock_hz; /**< 0 unknown */
 };
 
@@ -60,6 +61,8 @@ struct xn_xrt_api {
     void (*info)(struct xn_xrt_device *device, struct xn_xrt_device_info *ret_info);
     /** Load the file; one that is loaded already costs little. Errors: -EBUSY (another process uses another one), -EINVAL, -EIO. */
     int (*load)(struct xn_xrt_device *device, const char *path, struct xn_xrt_why *why);
+    /** The UUID of what the device has loaded, whoever did it. Errors: -EIO. */
+    int (*loaded)(struct xn_xrt_device *device, char ret_uuid[XN_XRT_UUID_BYTES], struct xn_xrt_why *why);
     /** Reset the device: everything that runs on it ends. Errors: -EIO, -ENODEV, -ENOTSUP. */
     int (*reset)(struct xn_xrt_device *device, struct xn_xrt_why *why);
 
@@ -68,9 +71,13 @@ struct xn_xrt_api {
                      struct xn_xrt_why *why);
     void (*unit_close)(struct xn_xrt_unit *unit);
 
-    /** Memory that argument `argument` of `unit` can reach; `ret_host` is page-aligned. Errors: -ENOMEM (the card's, or the host's). */
-    int (*buffer_new)(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, struct xn_xrt_buffer **ret_buffer,
-                      void **ret_host, struct xn_xrt_why *why);
+    /** Where buffers for `argument` of `unit` lie: units of a device whose arguments have the same number can share one. */
+    int (*unit_bank)(struct xn_xrt_unit *unit, uint32_t argument, uint32_t *ret_bank, struct xn_xrt_why *why);
+
+    /** Memory that argument `argument` of `unit` can reach; `ret_host` is page-aligned. `cached`: only for a device whose memory is this processor's,
+     *  whose host side else is mapped without a cache. Errors: -ENOMEM (the card's, or the host's). */
+    int (*buffer_new)(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, int cached,
+                      struct xn_xrt_buffer **ret_buffer, void **ret_host, struct xn_xrt_why *why);
     void (*buffer_free)(struct xn_xrt_buffer *buffer);
     /** Bytes 0..bytes-1 from host memory to the card, or back. Errors: -EIO. */
     int (*buffer_sync)(struct xn_xrt_buffer *buffer, int to_device, uint64_t bytes, struct xn_xrt_why *why);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,16 +15,55 @@ struct xn_xrt_card {
     struct xn_xrt_card *next;
     const struct xn_xrt_api *api;
     char *name, *path;
-    uint32_t users;       /* under cards_lock */
+    char uuid[XN_XRT_UUID_BYTES], platform[XN_XRT_NAME_BYTES]; /* of the file when it was first read */
+    uint32_t users;                                            /* under cards_lock */
     pthread_mutex_t lock; /* guards what follows; held across calls of XRT, which other instances then wait for */
     struct xn_xrt_device *device;
     struct xn_xrt_device_info info;
     _Atomic uint32_t generation; /* written under lock */
+    struct xn_xrt_store store;   /* has a lock of its own */
 };
 
 static pthread_mutex_t cards_lock =
     PTHREAD_MUTEX_INITIALIZER; /* guards cards; may be held when a card's lock is taken */
 static struct xn_xrt_card *cards;
+
+/** Is what the device has loaded the file that the units were chosen from? Another process may have put its own there, or the file have been
+ *  replaced since, and its units would be asked for what they are not. */
+static int check_uuid(const struct xn_xrt_card *card, struct xn_xrt_device *device, struct xn_error *error)
+{
+    char uuid[XN_XRT_UUID_BYTES] = "";
+    struct xn_xrt_why why;
+    const int r = card->api->loaded(device, uuid, &why);
+
+    if (r < 0)
+        return xn_error_set(error, r, "xrt: card %s does not say what it has loaded: %s", card->name, why.text);
+    if (strcmp(uuid, card->uuid) != 0)
+        return xn_error_set(error, -EBUSY,
+                            "xrt: card %s has loaded %s and not %s, which %s was: another process has loaded its own, "
+                            "or the file was replaced; end that process, then restart",
+                            card->name, uuid, card->uuid, card->path);
+    return 0;
+}
+
+static int load(const struct xn_xrt_card *card, struct xn_xrt_device *device, struct xn_error *error)
+{
+    struct xn_xrt_device_info info;
+    struct xn_xrt_why why;
+    const int r = card->api->load(device, card->path, &why);
+
+    if (r == 0)
+        return check_uuid(card, device, error);
+    if (r == -EBUSY)
+        return xn_error_set(error, r,
+                            "xrt: cannot load %s into card %s: another process uses it with another file (%s)",
+                            card->path, card->name, why.text);
+    card->api->info(device, &info);
+    return xn_error_set(error, r,
+                        "xrt: cannot load %s, built for platform %s, into card %s, %s: %s; it is of another card or "
+                        "damaged: build or copy it anew",
+                        card->path, card->platform, card->name, info.name, why.text);
+}
 
 /** Open the device and load the file. */
 static int start(struct xn_xrt_card *card, struct xn_xrt_device **ret_device, struct xn_error *error)
@@ -34,10 +74,10 @@ static int start(struct xn_xrt_card *card, struct xn_xrt_device **ret_device, st
 
     if (r < 0)
         return xn_error_set(error, r, "xrt: cannot open card %s: %s", card->name, why.text);
-    r = card->api->load(device, card->path, &why);
+    r = load(card, device, error);
     if (r < 0) {
         card->api->close(device);
-        return xn_error_set(error, r, "xrt: cannot load %s into card %s: %s", card->path, card->name, why.text);
+        return r;
     }
     *ret_device = device;
     return 0;
@@ -50,21 +90,25 @@ static void card_free(struct xn_xrt_card *card)
     if (card->device)
         card->api->close(card->device);
     pthread_mutex_destroy(&card->lock);
+    pthread_mutex_destroy(&card->store.lock);
     free(card->name);
     free(card->path);
     free(card);
 }
 
-static int card_new(const struct xn_xrt_api *api, const char *device, const char *path, struct xn_xrt_card **ret_card,
-                    struct xn_error *error)
+static int card_new(const struct xn_xrt_api *api, const char *device, const char *path,
+                    const struct xn_xrt_image *image, struct xn_xrt_card **ret_card, struct xn_error *error)
 {
     struct xn_xrt_card *card = xn_calloc(1, sizeof(*card));
     int r = -ENOMEM;
 
     if (card) {
         pthread_mutex_init(&card->lock, NULL);
+        pthread_mutex_init(&card->store.lock, NULL);
         card->api = api;
         card->users = 1;
+        memcpy(card->uuid, image->uuid, sizeof(card->uuid));
+        memcpy(card->platform, image->platform, sizeof(card->platform));
         card->name = xn_strdup(device);
         card->path = xn_strdup(path);
         if (card->name && card->path)
@@ -81,8 +125,8 @@ static int card_new(const struct xn_xrt_api *api, const char *device, const char
     return 0;
 }
 
-static int get_locked(const struct xn_xrt_api *api, const char *device, const char *path, struct xn_xrt_card **ret_card,
-                      struct xn_error *error)
+static int get_locked(const struct xn_xrt_api *api, const char *device, const char *path,
+                      const struct xn_xrt_image *image, struct xn_xrt_card **ret_card, struct xn_error *error)
 {
     for (struct xn_xrt_card *card = cards; card; card = card->next) {
         if (card->api != api || strcmp(card->name, device) != 0)
@@ -95,7 +139,7 @@ static int get_locked(const struct xn_xrt_api *api, const char *device, const ch
         *ret_card = card;
         return 0;
     }
-    const int r = card_new(api, device, path, ret_card, error);
+    const int r = card_new(api, device, path, image, ret_card, error);
     if (r == 0) {
         (*ret_card)->next = cards;
         cards = *ret_card;
@@ -103,11 +147,11 @@ static int get_locked(const struct xn_xrt_api *api, const char *device, const ch
     return r;
 }
 
-int xn_xrt_card_get(const struct xn_xrt_api *api, const char *device, const char *path, struct xn_xrt_card **ret_card,
-                    struct xn_error *error)
+int xn_xrt_card_get(const struct xn_xrt_api *api, const char *device, const char *path,
+                    const struct xn_xrt_image *image, struct xn_xrt_card **ret_card, struct xn_error *error)
 {
     pthread_mutex_lock(&cards_lock);
-    const int r = get_locked(api, device, path, ret_card, error);
+    const int r = get_locked(api, device, path, image, ret_card, error);
     pthread_mutex_unlock(&cards_lock);
     return r;
 }
@@ -131,6 +175,11 @@ void xn_xrt_card_put(struct xn_xrt_card *card)
 const struct xn_xrt_device_info *xn_xrt_card_info(const struct xn_xrt_card *card)
 {
     return &card->info;
+}
+
+struct xn_xrt_store *xn_xrt_card_store(struct xn_xrt_card *card)
+{
+    return &card->store;
 }
 
 uint32_t xn_xrt_card_generation(struct xn_xrt_card *card)
@@ -172,5 +221,7 @@ int xn_xrt_card_unit(struct xn_xrt_card *card, const char *name, struct xn_xrt_u
     const int r = card->api->unit_open(card->device, XN_XRT_KERNEL, name, ret_unit, &why);
     *ret_generation = xn_xrt_card_generation(card);
     pthread_mutex_unlock(&card->lock);
-    return r < 0 ? xn_error_set(error, r, "xrt: cannot open unit %s of card %s: %s", name, card->name, why.text) : 0;
+    return r < 0 ? xn_error_set(error, r, "xrt: cannot open unit %s of card %s: %s%s", name, card->name,
+                                r == -EBUSY ? "another process has it: " : "", why.text)
+                 : 0;
 }

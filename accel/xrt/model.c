@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A network on one compute unit: its program and stream, which lie in card memory as long as it is resident, and two places for the
- * tensors of a job. Buffers have host memory behind them, so that a reset card is filled again from there. */
+ * A network on one compute unit: its program, kept on the host so that a reset card is filled again from there; its weights in card memory, which it
+ * shares (store.c); and two places for the tensors of a job. Settled, it has all of them; else none. */
 #include "accel/xrt/xrt.h"
 #include "common/fault.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- on the host ------------------------------------------------------------------------------------------------------------ */
 
@@ -32,11 +32,11 @@ int xn_xrt_model_new(const struct xn_network *network, const struct xn_isa_geome
     return 0;
 }
 
-void xn_xrt_model_free(const struct xn_xrt_api *api, struct xn_accel_model *model)
+void xn_xrt_model_free(struct xn_accel_model *model)
 {
     if (!model)
         return;
-    xn_xrt_model_evict(api, model);
+    assert(!model->weights);
     xn_engine_program_free(model->program);
     free(model);
 }
@@ -54,34 +54,22 @@ uint64_t xn_xrt_model_cycles(const struct xn_accel_model *model, uint32_t batch)
 
 /* ---- on the card ------------------------------------------------------------------------------------------------------------ */
 
-/** A buffer for `argument`, and `bytes` of `from` in it on the card. */
-static int take(const struct xn_xrt_api *api, struct xn_xrt_unit *unit, uint32_t argument, const void *from,
-                size_t bytes, struct xn_xrt_buffer **ret_buffer, struct xn_xrt_why *why)
+/** What the host reads is cached where card memory is its own. What it only writes need not be, and so need not be flushed. */
+static int take_slot(const struct xn_xrt_place *place, const struct xn_accel_model *model, struct xn_xrt_slot *slot,
+                     struct xn_xrt_why *why)
 {
-    void *host;
-    int r = api->buffer_new(unit, argument, XN_MAX(bytes, 1), ret_buffer, &host, why);
-
-    if (r < 0) {
-        *ret_buffer = NULL;
-        return r;
-    }
-    if (bytes)
-        memcpy(host, from, bytes);
-    return api->buffer_sync(*ret_buffer, 1, XN_MAX(bytes, 1), why);
-}
-
-static int take_slot(const struct xn_xrt_api *api, const struct xn_accel_model *model, struct xn_xrt_unit *unit,
-                     struct xn_xrt_slot *slot, struct xn_xrt_why *why)
-{
+    const struct xn_xrt_api *api = place->api;
+    struct xn_xrt_unit *unit = place->unit;
+    const int cached = place->is_own_memory;
     const uint64_t input_bytes = (uint64_t)model->max_batch * model->program->input_bytes;
     const uint64_t output_bytes = (uint64_t)model->max_batch * model->program->output_words * sizeof(int32_t);
     void *input = NULL, *output = NULL, *status = NULL;
-    int r = api->buffer_new(unit, XN_XRT_INPUT, input_bytes, &slot->input, &input, why);
+    int r = api->buffer_new(unit, XN_XRT_INPUT, input_bytes, 0, &slot->input, &input, why);
 
     if (r == 0)
-        r = api->buffer_new(unit, XN_XRT_OUTPUT, output_bytes, &slot->output, &output, why);
+        r = api->buffer_new(unit, XN_XRT_OUTPUT, output_bytes, cached, &slot->output, &output, why);
     if (r == 0)
-        r = api->buffer_new(unit, XN_XRT_STATUS, sizeof(struct xn_isa_status), &slot->status, &status, why);
+        r = api->buffer_new(unit, XN_XRT_STATUS, sizeof(struct xn_isa_status), cached, &slot->status, &status, why);
     if (r == 0)
         r = api->run_new(unit, &slot->run, why);
     slot->input_host = input;
@@ -93,8 +81,8 @@ static int take_slot(const struct xn_xrt_api *api, const struct xn_accel_model *
 static int set_arguments(const struct xn_xrt_api *api, const struct xn_accel_model *model, struct xn_xrt_slot *slot,
                          struct xn_xrt_why *why)
 {
-    struct xn_xrt_buffer *const buffers[] = {[XN_XRT_PROGRAM] = model->program_buffer,
-                                             [XN_XRT_STREAM] = model->stream_buffer,
+    struct xn_xrt_buffer *const buffers[] = {[XN_XRT_PROGRAM] = model->weights->program_buffer,
+                                             [XN_XRT_STREAM] = model->weights->stream_buffer,
                                              [XN_XRT_INPUT] = slot->input,
                                              [XN_XRT_OUTPUT] = slot->output,
                                              [XN_XRT_STATUS] = slot->status};
@@ -109,33 +97,30 @@ static int set_arguments(const struct xn_xrt_api *api, const struct xn_accel_mod
     return r;
 }
 
-int xn_xrt_model_settle(const struct xn_xrt_api *api, struct xn_accel_model *model, struct xn_xrt_unit *unit,
-                        struct xn_error *error)
+int xn_xrt_model_settle_locked(struct xn_xrt_store *store, struct xn_accel_model *model,
+                               const struct xn_xrt_place *place, struct xn_error *error)
 {
     const struct xn_engine_program *p = model->program;
     struct xn_xrt_why why;
-    int r =
-        take(api, unit, XN_XRT_PROGRAM, p->descriptors, p->n * sizeof(*p->descriptors), &model->program_buffer, &why);
+    int r = xn_xrt_weights_get_locked(store, place, p, &model->weights, &why);
 
-    if (r == 0)
-        r = take(api, unit, XN_XRT_STREAM, p->stream, p->stream_bytes, &model->stream_buffer, &why);
+    if (r == -ENOMEM)
+        return xn_error_set(error, r, "no memory to load model \"%s\"", model->network->name);
     for (uint32_t i = 0; r == 0 && i < XN_XRT_INFLIGHT; i++) {
-        r = take_slot(api, model, unit, &model->slots[i], &why);
+        r = take_slot(place, model, &model->slots[i], &why);
         if (r == 0)
-            r = set_arguments(api, model, &model->slots[i], &why);
+            r = set_arguments(place->api, model, &model->slots[i], &why);
     }
-    if (r < 0) {
-        xn_xrt_model_evict(api, model);
-        return xn_error_set(
-            error, r == -ENOMEM ? -ENOSPC : r,
-            "model \"%s\" does not get its %zu bytes of program and two batches of %u images in card memory: %s",
-            model->network->name, p->stream_bytes + p->n * sizeof(*p->descriptors), model->max_batch, why.text);
-    }
-    model->resident = true;
-    return 0;
+    if (r == 0)
+        return 0;
+    xn_xrt_model_evict_locked(place->api, store, model);
+    return xn_error_set(
+        error, r == -ENOMEM ? -ENOSPC : r,
+        "model \"%s\" does not get its %zu bytes of program and two batches of %u images in card memory: %s",
+        model->network->name, p->stream_bytes + p->n * sizeof(*p->descriptors), model->max_batch, why.text);
 }
 
-void xn_xrt_model_evict(const struct xn_xrt_api *api, struct xn_accel_model *model)
+void xn_xrt_model_evict_locked(const struct xn_xrt_api *api, struct xn_xrt_store *store, struct xn_accel_model *model)
 {
     for (uint32_t i = 0; i < XN_XRT_INFLIGHT; i++) {
         struct xn_xrt_slot *slot = &model->slots[i];
@@ -147,10 +132,7 @@ void xn_xrt_model_evict(const struct xn_xrt_api *api, struct xn_accel_model *mod
                 api->buffer_free(buffers[k]);
         *slot = (struct xn_xrt_slot){0};
     }
-    if (model->program_buffer)
-        api->buffer_free(model->program_buffer);
-    if (model->stream_buffer)
-        api->buffer_free(model->stream_buffer);
-    model->program_buffer = model->stream_buffer = NULL;
-    model->resident = false;
+    if (model->weights)
+        xn_xrt_weights_put_locked(api, store, model->weights);
+    model->weights = NULL;
 }

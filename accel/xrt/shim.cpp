@@ -42,6 +42,7 @@ struct xn_xrt_run {
 namespace
 {
 constexpr uint32_t DEVICES_MAX = 16;
+constexpr uint32_t SECTIONS_MAX = 256;
 constexpr uint64_t PAGE_BYTES = 4096;
 
 template <size_t N> void copy(char (&to)[N], const std::string &text)
@@ -94,8 +95,18 @@ bool is_whole(const char *path)
     axlf head;
 
     file.seekg(0);
-    return file && bytes >= sizeof(head) && file.read(reinterpret_cast<char *>(&head), sizeof(head)) &&
-           std::memcmp(head.m_magic, "xclbin2", sizeof("xclbin2")) == 0 && head.m_header.m_length == bytes;
+    if (!file || bytes < sizeof(head) || !file.read(reinterpret_cast<char *>(&head), sizeof(head)) ||
+        std::memcmp(head.m_magic, "xclbin2", sizeof("xclbin2")) != 0 || head.m_header.m_length != bytes ||
+        head.m_header.m_numSections > SECTIONS_MAX)
+        return false;
+    file.seekg(offsetof(axlf, m_sections));
+    for (uint32_t i = 0; i < head.m_header.m_numSections; i++) {
+        axlf_section_header section;
+        if (!file.read(reinterpret_cast<char *>(&section), sizeof(section)) || section.m_sectionOffset > bytes ||
+            section.m_sectionSize > bytes - section.m_sectionOffset)
+            return false;
+    }
+    return true;
 }
 
 int image(const char *path, const char *kernel, xn_xrt_image *ret_image, xn_xrt_why *why)
@@ -103,7 +114,7 @@ int image(const char *path, const char *kernel, xn_xrt_image *ret_image, xn_xrt_
     if (access(path, R_OK) < 0)
         return fail(why, std::strerror(errno), ENOENT, ENOENT);
     if (!is_whole(path))
-        return fail(why, "it is not an xclbin, or not a whole one", EINVAL, EINVAL);
+        return fail(why, "it is not an xclbin, or not a whole one; build or copy it anew", EINVAL, EINVAL);
     const int r = guarded(why, EINVAL, [&] {
         const xrt::xclbin file{std::string(path)};
         std::memset(ret_image, 0, sizeof(*ret_image));
@@ -116,7 +127,9 @@ int image(const char *path, const char *kernel, xn_xrt_image *ret_image, xn_xrt_
                 copy(ret_image->units[ret_image->n_units++], name.substr(prefix.size()));
         }
     });
-    return r == 0 && ret_image->n_units == 0 ? fail(why, "it has no such kernel", EINVAL, EINVAL) : r;
+    if (r == 0 && ret_image->n_units == 0)
+        return fail(why, (std::string("it has no kernel ") + kernel + "; is it of another design?").c_str(), EINVAL, EINVAL);
+    return r;
 }
 
 int count(uint32_t *ret_n, xn_xrt_why *why)
@@ -148,7 +161,11 @@ void info(xn_xrt_device *device, xn_xrt_device_info *ret_info)
     std::memset(ret_info, 0, sizeof(*ret_info));
     /* Each by itself: drivers have not all of them. */
     (void)guarded(&why, EIO, [&] { copy(ret_info->name, device->device.get_info<xrt::info::device::name>()); });
-    (void)guarded(&why, EIO, [&] { copy(ret_info->address, device->device.get_info<xrt::info::device::bdf>()); });
+    (void)guarded(&why, EIO, [&] {
+        const std::string address = device->device.get_info<xrt::info::device::bdf>();
+        if (address != "0000:00:00.0") /* what it calls the fabric of a Zynq */
+            copy(ret_info->address, address);
+    });
     (void)guarded(&why, EIO, [&] {
         ret_info->clock_hz = device->device.get_info<xrt::info::device::max_clock_frequency_mhz>() * UINT64_C(1000000);
     });
@@ -157,6 +174,13 @@ void info(xn_xrt_device *device, xn_xrt_device_info *ret_info)
 int load(xn_xrt_device *device, const char *path, xn_xrt_why *why)
 {
     return guarded(why, EIO, [&] { device->device.load_xclbin(std::string(path)); });
+}
+
+int loaded(xn_xrt_device *device, char ret_uuid[XN_XRT_UUID_BYTES], xn_xrt_why *why)
+{
+    return guarded(why, EIO, [&] {
+        std::snprintf(ret_uuid, XN_XRT_UUID_BYTES, "%s", device->device.get_xclbin_uuid().to_string().c_str());
+    });
 }
 
 /** xrt::device::reset() gives up its handle and no more. What resets a card is a function of the driver, exported under its C++ name. */
@@ -194,16 +218,23 @@ void unit_close(xn_xrt_unit *unit)
     destroy(unit);
 }
 
-int buffer_new(xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, xn_xrt_buffer **ret_buffer, void **ret_host,
-               xn_xrt_why *why)
+int unit_bank(xn_xrt_unit *unit, uint32_t argument, uint32_t *ret_bank, xn_xrt_why *why)
+{
+    return guarded(why, EIO,
+                   [&] { *ret_bank = static_cast<uint32_t>(unit->kernel.group_id(static_cast<int>(argument))); });
+}
+
+int buffer_new(xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, int cached, xn_xrt_buffer **ret_buffer,
+               void **ret_host, xn_xrt_why *why)
 {
     /* Whole pages, as XRT hands the size to aligned_alloc. It does not tell exhausted card memory from other failures, so
      * that is what they are called. */
     bytes = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
     return guarded(why, ENOMEM, [&] {
         std::unique_ptr<xn_xrt_buffer> buffer{new xn_xrt_buffer{
-            xrt::bo{unit->device, static_cast<size_t>(bytes), static_cast<xrt::memory_group>(
-                unit->kernel.group_id(static_cast<int>(argument)))}}};
+            xrt::bo{unit->device, static_cast<size_t>(bytes),
+                    cached ? xrt::bo::flags::cacheable : xrt::bo::flags::normal,
+                    static_cast<xrt::memory_group>(unit->kernel.group_id(static_cast<int>(argument)))}}};
         *ret_host = buffer->bo.map<void *>();
         *ret_buffer = buffer.release();
     });
@@ -259,7 +290,7 @@ int run_wait(xn_xrt_run *run, uint32_t ms, xn_xrt_state *ret_state, xn_xrt_why *
 }
 
 const xn_xrt_api table = {
-    XN_XRT_API_VERSION, image,    count,     open,       close,      info,      load,     reset,    unit_open, unit_close,
+    XN_XRT_API_VERSION, image,    count,     open,       close,      info,      load,     loaded, reset,    unit_open, unit_close, unit_bank,
     buffer_new,         buffer_free, buffer_sync, run_new, run_free, run_buffer, run_scalar, run_start, run_wait,
 };
 } // namespace

@@ -9,11 +9,11 @@
  * away, has the card reset (unless another instance of it has just done so: then this one's runs were ended too), and settles the
  * models anew. Whether the unit works is found out by running it on a program of one END, as when it is opened.
  *
- * Models share card memory; where it is short, the one that has not run for longest leaves, and comes back when it is to run. That costs the run
- * its upload.
+ * Models of all units of a card share its memory (store.c); where it is short, the one that has not run for longest leaves, and comes back when it is
+ * to run. That costs the run its upload.
  *
- * Locks: load_lock serialises load, unload and reset; models_lock, under which models settle and leave again, is a leaf that submit takes
- * too. Fault points: accel.xrt.submit and accel.xrt.wait fail with -EIO, accel.xrt.hang makes a job that does not end until reset,
+ * Locks: an instance's load_lock serialises load, unload and reset; the lock of the card's store, under which models settle and leave again, is a
+ * leaf that submit takes too. Fault points: accel.xrt.submit and accel.xrt.wait fail with -EIO, accel.xrt.hang makes a job that does not end until reset,
  * accel.xrt.reset fails once to bring the instance back. */
 #include "accel/xrt/xrt.h"
 #include "common/clock.h"
@@ -44,10 +44,11 @@ struct xrt {
     struct xn_accel_base base; /* first: see accel.h */
     const struct xn_xrt_api *api;
     struct xn_xrt_card *card;
+    struct xn_xrt_store *store; /* the card's */
     char unit_name[XN_XRT_NAME_BYTES];
     struct xn_isa_geometry geometry;
     uint64_t clock_hz; /* for costs; planned where the card does not say */
-    pthread_mutex_t load_lock, models_lock;
+    pthread_mutex_t load_lock;
     /* Changed by reset, under load_lock. */
     struct xn_xrt_unit *unit;
     uint32_t generation;
@@ -57,14 +58,29 @@ struct xrt {
     uint32_t n_flights;
     bool hung; /* accel.xrt.hang struck */
     uint64_t last_end_ns;
-    /* Under models_lock. */
-    struct xn_accel_model *models;
-    uint64_t runs;
 };
 
 static struct xrt *xrt_of(struct xn_accel *accel)
 {
     return (struct xrt *)(void *)accel;
+}
+
+static struct xn_xrt_place place_of(const struct xrt *x)
+{
+    return (struct xn_xrt_place){.api = x->api,
+                                 .unit = x->unit,
+                                 .generation = x->generation,
+                                 .is_own_memory = !xn_xrt_card_info(x->card)->address[0]};
+}
+
+/** The next model of `x` behind `model` in the card's store; the first for NULL. */
+static struct xn_accel_model *next_model_locked(const struct xrt *x, const struct xn_accel_model *model)
+{
+    struct xn_accel_model *m = model ? model->next : x->store->models;
+
+    while (m && m->owner != (const struct xn_accel *)(const void *)x)
+        m = m->next;
+    return m;
 }
 
 /* ---- which instances there are ---------------------------------------------------------------------------------------------- */
@@ -198,8 +214,7 @@ static int finish(const struct xrt *x, const struct xn_xrt_slot *slot, uint32_t 
 }
 
 /** Run a program of one END: whether the unit works, and which geometry it has. */
-static int probe_unit(const struct xrt *x, struct xn_xrt_unit *unit, struct xn_isa_status *ret_status,
-                      struct xn_error *error)
+static int probe_unit(const struct xrt *x, struct xn_isa_status *ret_status, struct xn_error *error)
 {
     static const struct xn_isa_descriptor end = {.op = XN_ISA_END};
     const struct xn_engine_program program = {
@@ -207,9 +222,12 @@ static int probe_unit(const struct xrt *x, struct xn_xrt_unit *unit, struct xn_i
     static const struct xn_network nothing = {.name = "probe"};
     struct xn_accel_model model = {
         .network = &nothing, .program = (struct xn_engine_program *)(uintptr_t)&program, .max_batch = 1};
+    const struct xn_xrt_place place = place_of(x);
     struct xn_xrt_why why;
-    int r = xn_xrt_model_settle(x->api, &model, unit, error);
 
+    pthread_mutex_lock(&x->store->lock);
+    int r = xn_xrt_store_settle_locked(x->store, &model, &place, error);
+    pthread_mutex_unlock(&x->store->lock);
     if (r < 0)
         return r;
     r = start(x, &model.slots[0], 0, 0, &why);
@@ -218,7 +236,9 @@ static int probe_unit(const struct xrt *x, struct xn_xrt_unit *unit, struct xn_i
     *ret_status = *model.slots[0].status_host;
     if (r == -ETIMEDOUT)
         snprintf(why.text, sizeof(why.text), "it did not end within %d s", (int)(PROBE_NS / XN_NS_PER_S));
-    xn_xrt_model_evict(x->api, &model);
+    pthread_mutex_lock(&x->store->lock);
+    xn_xrt_model_evict_locked(x->api, x->store, &model);
+    pthread_mutex_unlock(&x->store->lock);
     return r < 0 ? xn_error_set(error, r, "%s: an empty program on unit %s failed: %s", x->base.info.name, x->unit_name,
                                 why.text)
                  : 0;
@@ -277,7 +297,7 @@ static int open_unit(struct xrt *x, struct xn_error *error)
         x->unit = NULL;
         return r;
     }
-    r = probe_unit(x, x->unit, &status, error);
+    r = probe_unit(x, &status, error);
     return r == 0 ? take_geometry(x, &status, error) : r;
 }
 
@@ -300,10 +320,10 @@ static int xrt_open(const struct xn_accel_options *options, uint32_t index, stru
     x->base.backend = &xn_accel_xrt;
     x->api = c.api;
     pthread_mutex_init(&x->load_lock, NULL);
-    pthread_mutex_init(&x->models_lock, NULL);
     snprintf(x->unit_name, sizeof(x->unit_name), "%s", c.image.units[unit]);
-    r = xn_xrt_card_get(c.api, c.cards[card], options->image, &x->card, error);
+    r = xn_xrt_card_get(c.api, c.cards[card], options->image, &c.image, &x->card, error);
     if (r == 0) {
+        x->store = xn_xrt_card_store(x->card);
         describe(x, card, unit);
         r = open_unit(x, error);
     }
@@ -317,29 +337,6 @@ static int xrt_open(const struct xn_accel_options *options, uint32_t index, stru
 }
 
 /* ---- models ----------------------------------------------------------------------------------------------------------------- */
-
-/** The model that has not run for longest and is not at work leaves the card. False: there is none. */
-static bool evict_one_locked(struct xrt *x)
-{
-    struct xn_accel_model *oldest = NULL;
-
-    for (struct xn_accel_model *m = x->models; m; m = m->next)
-        if (m->resident && m->inflight == 0 && (!oldest || m->used < oldest->used))
-            oldest = m;
-    if (oldest)
-        xn_xrt_model_evict(x->api, oldest);
-    return oldest != NULL;
-}
-
-static int settle_locked(struct xrt *x, struct xn_accel_model *model, struct xn_error *error)
-{
-    int r;
-
-    do
-        r = xn_xrt_model_settle(x->api, model, x->unit, error);
-    while (r == -ENOSPC && evict_one_locked(x));
-    return r;
-}
 
 /** An image of zeros through a model that no job uses yet. */
 static int warm_up(struct xrt *x, struct xn_accel_model *model, struct xn_error *error)
@@ -363,27 +360,30 @@ static int warm_up(struct xrt *x, struct xn_accel_model *model, struct xn_error 
 static int load_model(struct xrt *x, const struct xn_network *network, uint32_t max_batch,
                       struct xn_accel_model **ret_model, struct xn_error *error)
 {
+    const struct xn_xrt_place place = place_of(x);
     struct xn_accel_model *model;
     int r = xn_xrt_model_new(network, &x->geometry, max_batch, &model, error);
 
     if (r < 0)
         return r;
-    pthread_mutex_lock(&x->models_lock);
-    r = settle_locked(x, model, error);
-    model->inflight = 1; /* stays until it is warm */
-    pthread_mutex_unlock(&x->models_lock);
+    model->owner = (const struct xn_accel *)(const void *)x;
+    pthread_mutex_lock(&x->store->lock);
+    r = xn_xrt_store_settle_locked(x->store, model, &place, error);
+    pthread_mutex_unlock(&x->store->lock);
     if (r == 0)
-        r = warm_up(x, model, error);
-    pthread_mutex_lock(&x->models_lock);
+        r = warm_up(x, model, error); /* not in the store yet, so nobody evicts it */
+    pthread_mutex_lock(&x->store->lock);
     if (r < 0) {
-        xn_xrt_model_free(x->api, model);
+        xn_xrt_model_evict_locked(x->api, x->store, model);
     } else {
-        model->inflight = 0;
-        model->next = x->models;
-        x->models = model;
-        *ret_model = model;
+        model->next = x->store->models;
+        x->store->models = model;
     }
-    pthread_mutex_unlock(&x->models_lock);
+    pthread_mutex_unlock(&x->store->lock);
+    if (r < 0)
+        xn_xrt_model_free(model);
+    else
+        *ret_model = model;
     return r;
 }
 
@@ -409,15 +409,16 @@ static void xrt_unload(struct xn_accel *accel, struct xn_accel_model *model)
     struct xrt *x = xrt_of(accel);
 
     pthread_mutex_lock(&x->load_lock);
-    pthread_mutex_lock(&x->models_lock);
-    struct xn_accel_model **at = &x->models;
+    pthread_mutex_lock(&x->store->lock);
+    struct xn_accel_model **at = &x->store->models;
     while (*at && *at != model)
         at = &(*at)->next;
     assert(*at == model);
     *at = model->next;
-    xn_xrt_model_free(x->api, model);
-    pthread_mutex_unlock(&x->models_lock);
+    xn_xrt_model_evict_locked(x->api, x->store, model);
+    pthread_mutex_unlock(&x->store->lock);
     pthread_mutex_unlock(&x->load_lock);
+    xn_xrt_model_free(model);
 }
 
 static int xrt_cost(struct xn_accel *accel, const struct xn_accel_model *model, uint32_t batch, uint64_t *ret_ns)
@@ -438,30 +439,31 @@ static int quarantine(struct xrt *x, int code, struct xn_error *error, const cha
 /** A place for the job's tensors in a model that is on the card. */
 static int take_slot(struct xrt *x, struct xn_accel_model *model, struct xn_xrt_slot **ret_slot, struct xn_error *error)
 {
+    const struct xn_xrt_place place = place_of(x);
     int r = 0;
 
-    pthread_mutex_lock(&x->models_lock);
-    if (!model->resident)
-        r = settle_locked(x, model, error);
+    pthread_mutex_lock(&x->store->lock);
+    if (!model->weights)
+        r = xn_xrt_store_settle_locked(x->store, model, &place, error);
     if (r == 0) {
         struct xn_xrt_slot *slot = model->slots;
         while (slot->busy) /* there are as many as jobs in flight */
             slot++;
         slot->busy = true;
         model->inflight++;
-        model->used = ++x->runs;
+        model->used = ++x->store->runs;
         *ret_slot = slot;
     }
-    pthread_mutex_unlock(&x->models_lock);
+    pthread_mutex_unlock(&x->store->lock);
     return r;
 }
 
 static void give_slot(struct xrt *x, struct xn_accel_model *model, struct xn_xrt_slot *slot)
 {
-    pthread_mutex_lock(&x->models_lock);
+    pthread_mutex_lock(&x->store->lock);
     slot->busy = false;
     model->inflight--;
-    pthread_mutex_unlock(&x->models_lock);
+    pthread_mutex_unlock(&x->store->lock);
 }
 
 static int start_job(struct xrt *x, struct xn_accel_job *job, struct xn_xrt_slot *slot, struct xn_error *error)
@@ -550,15 +552,15 @@ static int xrt_wait(struct xn_accel *accel, struct xn_accel_job *job, uint64_t d
 
 /* ---- reset and close -------------------------------------------------------------------------------------------------------- */
 
-/** Everything that was made of the card goes. */
+/** Everything that was made of the card for this instance goes. */
 static void leave_card(struct xrt *x)
 {
-    pthread_mutex_lock(&x->models_lock);
-    for (struct xn_accel_model *m = x->models; m; m = m->next) {
-        xn_xrt_model_evict(x->api, m);
+    pthread_mutex_lock(&x->store->lock);
+    for (struct xn_accel_model *m = next_model_locked(x, NULL); m; m = next_model_locked(x, m)) {
+        xn_xrt_model_evict_locked(x->api, x->store, m);
         m->inflight = 0;
     }
-    pthread_mutex_unlock(&x->models_lock);
+    pthread_mutex_unlock(&x->store->lock);
     if (x->unit)
         x->api->unit_close(x->unit);
     x->unit = NULL;
@@ -566,17 +568,19 @@ static void leave_card(struct xrt *x)
     x->hung = false;
 }
 
+/** Open the unit and settle its models; those that do not fit, as they did not before either, when they are to run. */
 static int return_to_card(struct xrt *x, struct xn_error *error)
 {
     int r = open_unit(x, error);
 
-    pthread_mutex_lock(&x->models_lock);
-    for (struct xn_accel_model *m = x->models; r == 0 && m; m = m->next) {
-        r = xn_xrt_model_settle(x->api, m, x->unit, error);
-        if (r == -ENOSPC) /* they did not all fit before either */
-            break;
-    }
-    pthread_mutex_unlock(&x->models_lock);
+    if (r < 0)
+        return r;
+    const struct xn_xrt_place place = place_of(x);
+    pthread_mutex_lock(&x->store->lock);
+    xn_xrt_store_forget_locked(x->api, x->store, x->generation);
+    for (struct xn_accel_model *m = next_model_locked(x, NULL); r == 0 && m; m = next_model_locked(x, m))
+        r = xn_xrt_model_settle_locked(x->store, m, &place, error);
+    pthread_mutex_unlock(&x->store->lock);
     return r == -ENOSPC ? 0 : r;
 }
 
@@ -601,6 +605,14 @@ static int xrt_reset(struct xn_accel *accel, struct xn_error *error)
     return r == 0 ? 0 : r == -ETIMEDOUT ? r : -EIO;
 }
 
+static struct xn_accel_model *first_model(struct xrt *x)
+{
+    pthread_mutex_lock(&x->store->lock);
+    struct xn_accel_model *model = next_model_locked(x, NULL);
+    pthread_mutex_unlock(&x->store->lock);
+    return model;
+}
+
 static void xrt_close(struct xn_accel *accel)
 {
     if (!accel)
@@ -609,12 +621,13 @@ static void xrt_close(struct xn_accel *accel)
     /* What still runs would write into memory that is given back. There is nothing to be done where the reset fails. */
     const int r = x->n_flights > 0 ? xn_xrt_card_reset(x->card, x->generation, NULL) : 0;
     (void)r;
-    leave_card(x);
-    while (x->models)
-        xrt_unload(accel, x->models);
+    if (x->card) {
+        leave_card(x);
+        for (struct xn_accel_model *m; (m = first_model(x));)
+            xrt_unload(accel, m);
+    }
     xn_xrt_card_put(x->card);
     pthread_mutex_destroy(&x->load_lock);
-    pthread_mutex_destroy(&x->models_lock);
     free(x);
 }
 

@@ -504,6 +504,32 @@ static const char *instance_labels(const struct xn_metrics_instance *instance, c
     return ret;
 }
 
+static void render_failures(struct xn_metrics_text *text, const struct xn_metrics_instance *instances, size_t n)
+{
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } counters[] = {
+        {"xnord_instance_quarantines_total", "Times an instance was taken out of service because it failed or hung.",
+         offsetof(struct xn_metrics_instance, quarantines)},
+        {"xnord_instance_resets_total", "Resets that brought an instance back into service.",
+         offsetof(struct xn_metrics_instance, resets)},
+        {"xnord_instance_reset_failures_total", "Resets that did not; each is followed by another.",
+         offsetof(struct xn_metrics_instance, reset_failures)},
+        {"xnord_instance_retries_total", "Images of batches that failed on an instance which were tried once more.",
+         offsetof(struct xn_metrics_instance, retries)},
+    };
+    char labels[4 * LABEL_BYTES + 64];
+
+    for (size_t k = 0; k < XN_ARRAY_LEN(counters); k++) {
+        xn_metrics_family(text, counters[k].name, "counter", counters[k].help);
+        for (size_t i = 0; i < n; i++)
+            xn_metrics_sample(
+                text, counters[k].name, instance_labels(&instances[i], labels),
+                (double)*(const uint64_t *)(const void *)((const char *)&instances[i] + counters[k].offset));
+    }
+}
+
 void xn_metrics_render_instances(struct xn_metrics_text *text, const struct xn_metrics_instance *instances, size_t n)
 {
     char labels[4 * LABEL_BYTES + 64], device[LABEL_BYTES], geometry[LABEL_BYTES];
@@ -525,10 +551,7 @@ void xn_metrics_render_instances(struct xn_metrics_text *text, const struct xn_m
                       "1 while an instance is in service, 0 while quarantined.");
     for (size_t i = 0; i < n; i++)
         xn_metrics_sample(text, "xnord_instance_healthy", instance_labels(&instances[i], labels), instances[i].healthy);
-    xn_metrics_family(text, "xnord_instance_resets_total", "counter", "Resets of an instance after it failed or hung.");
-    for (size_t i = 0; i < n; i++)
-        xn_metrics_sample(text, "xnord_instance_resets_total", instance_labels(&instances[i], labels),
-                          (double)instances[i].resets);
+    render_failures(text, instances, n);
 }
 
 void xn_metrics_render_models(struct xn_metrics_text *text, const struct xn_metrics_model *models, size_t n)

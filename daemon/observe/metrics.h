@@ -89,14 +89,16 @@ char *xn_metrics_escape(const char *value, char *ret, size_t capacity);
 struct xn_metrics_instance {
     const char *name, *kind, *device, *geometry; /**< as xn_accel_info */
     bool healthy;
-    uint64_t busy_ns, resets;
+    uint64_t busy_ns;
+    uint64_t retries, quarantines, resets, reset_failures; /**< as struct xn_instance_status */
 };
 struct xn_metrics_model {
     const char *name, *version, *sha256_hex;
     uint32_t queue_depth;
 };
 
-/** xnord_instance_info, xnord_instance_busy_seconds_total, xnord_instance_healthy, xnord_instance_resets_total. */
+/** xnord_instance_info, xnord_instance_busy_seconds_total, xnord_instance_healthy, and xnord_instance_(quarantines, resets, reset_failures,
+ *  retries)_total. */
 void xn_metrics_render_instances(struct xn_metrics_text *text, const struct xn_metrics_instance *instances, size_t n);
 /** xnord_model_info, xnord_queue_depth. */
 void xn_metrics_render_models(struct xn_metrics_text *text, const struct xn_metrics_model *models, size_t n);

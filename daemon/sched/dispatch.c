@@ -211,6 +211,7 @@ static void settle_failure(struct worker *w, struct xn_batch *batch, const struc
         again = again && !d->stop && xn_sched_can_run(d->sched, item->request->model);
         if (again)
             xn_sched_requeue(d->sched, item);
+        w->status.retries += again;
         pthread_mutex_unlock(&d->sched_lock);
         if (!again)
             release(item, -EIO, &text);
@@ -346,6 +347,7 @@ static void set_healthy(struct worker *w, bool healthy, const char *why)
     xn_sched_set_healthy(d->sched, w->index, healthy);
     w->status.healthy = healthy;
     w->status.resets += healthy;
+    w->status.quarantines += !healthy;
     pthread_mutex_unlock(&d->sched_lock);
     if (d->hooks.health)
         d->hooks.health(d->hooks.user, w->index, healthy, why);
@@ -364,19 +366,40 @@ static bool pause_worker(struct worker *w, uint64_t ns)
     return go_on;
 }
 
+/* A reset failed. Why is told once, and again when it is another reason than `said`. */
+static void count_reset_failure(struct worker *w, const struct xn_error *error, struct xn_error *said)
+{
+    struct xn_dispatch *d = w->dispatch;
+    struct xn_error why;
+
+    pthread_mutex_lock(&d->sched_lock);
+    w->status.reset_failures++;
+    pthread_mutex_unlock(&d->sched_lock);
+    if (strcmp(error->text, said->text) == 0)
+        return;
+    *said = *error;
+    (void)xn_error_set(&why, -EIO, "its reset failed: %s", error->text);
+    if (d->hooks.health)
+        d->hooks.health(d->hooks.user, w->index, false, why.text);
+}
+
 /* Try to reset until it works; false: the daemon stops first. A pause comes first, so that the failed items go elsewhere, and the pauses grow
  * until a batch has run: an instance that resets well and fails every batch must not take item after item down with it. */
 static bool reset(struct worker *w)
 {
+    struct xn_error said = {{0}};
+
     for (;;) {
+        struct xn_error error = {{0}};
         w->reset_pause_ns = XN_MIN(XN_MAX(2 * w->reset_pause_ns, RESET_MIN_NS), RESET_MAX_NS);
         if (!pause_worker(w, w->reset_pause_ns))
             return false;
         alive(w, XN_NEVER_NS);
-        int r = w->backend->reset(w->accel, NULL);
+        int r = w->backend->reset(w->accel, &error);
         alive(w, xn_clock_now_ns());
         if (r >= 0)
             return true;
+        count_reset_failure(w, &error, &said);
     }
 }
 

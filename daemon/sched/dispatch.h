@@ -20,14 +20,16 @@ struct xn_dispatch_hooks {
     /** Joules of `batch`, which just ran. Returns false: not measured. */
     bool (*energy)(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
                    bool *ret_estimated);
-    /** Instance health changed (quarantined: false). */
+    /** Instance health changed (quarantined: false); also false where a reset failed for another reason than the one before. */
     void (*health)(void *user, uint32_t instance, bool healthy, const char *why);
 };
 
 struct xn_instance_status {
     bool healthy;
-    uint64_t busy_ns; /**< total time with a batch running */
-    uint64_t batches, images, failures, resets;
+    uint64_t busy_ns;                             /**< total time with a batch running */
+    uint64_t batches, images, failures;           /**< run; batches that failed */
+    uint64_t retries;                             /**< images of failed batches that were queued again */
+    uint64_t quarantines, resets, reset_failures; /**< out of service; back in it; tried, and still out */
 };
 
 /** Start a worker for each instance, and the timer. `queue_total`: items waiting over all models. Errors: -ENOMEM, -EAGAIN (threads). */

@@ -10,17 +10,20 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lifecycle_support
 import numpy as np
 import pytest
-from http_support import PATIENCE_S, XNORD, Answer, Daemon, Network, ask, daemon, expect, images, slow_network, small_network
+from http_support import PATIENCE_S, ROOT, SEED, XNORD, Answer, Daemon, Network, ask, bits, daemon, expect, images, slow_network, small_network
 from xrt_support import BUILD, VCARD, cards, needs_cards
 
 SOAK = int(os.environ.get("XN_SOAK", "1200"))
@@ -28,6 +31,13 @@ CLIENTS = 16
 TIMEOUT_S = 60
 SANITIZED = BUILD.name in ("asan", "tsan")
 pytestmark = needs_cards
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.01)  # between two looks
 
 
 def accumulators(answer: Answer) -> np.ndarray:
@@ -73,6 +83,50 @@ def test_every_answer_is_exact(tmp_path: Path) -> None:
         assert names == ["xrt0.0", "xrt0.1", "xrt1.0", "xrt1.1"]
 
 
+def heavy_network(path: Path, name: str) -> Network:
+    """Its weights are more than half of a mebibyte, and its tensors next to nothing."""
+    rng = np.random.default_rng(SEED)
+    net = Network((4, 4, 8), "uint8")
+    x = net.conv(net.input, rng.integers(-99, 99, (64, 3, 3, 8)).astype(np.int8), bits=False, pad=1, pad_mode="zero")
+    x = net.threshold(x, rng.integers(-5000, 5000, x.c))
+    for outputs in (2048, 2048):
+        x = net.threshold(net.dense(x, bits(rng, outputs, x.h * x.w * x.c), bits=True), rng.integers(-40, 40, outputs))
+    net.logits(net.dense(x, bits(rng, 10, x.c), bits=True), multiplier=rng.integers(1, 9, 10), scale=0.0625, offset=0.5)
+    net.save(path, {"name": name, "version": "1"})
+    return net
+
+
+@pytest.mark.parametrize("fault", ["", "--fault hang@9"])
+def test_weights_are_on_a_card_once(tmp_path: Path, fault: str) -> None:
+    """A mebibyte of memory has no room for two copies of the weights, but both units run at once; with faults, also after resets."""
+    net = heavy_network(tmp_path / "a.xnor", "a")
+    assert (tmp_path / "a.xnor").stat().st_size > 1 << 19
+    right: list[bool] = []
+    with cards(tmp_path, f"--cards 1 --units 2 --memory 1 --geometry P4,PI2,PR2,AM1024,RM1024,WB100 {fault}") as xclbin, \
+            daemon(tmp_path, [{"path": str(tmp_path / "a.xnor"), "max_batch": 1}], accelerators=[{"kind": "xrt", "image": str(xclbin)}]) as server:
+        batch = images(net, 24)
+        want = expect(net, batch)
+
+        def work(first: int) -> None:
+            with contextlib.closing(server.client()) as client:
+                for i in range(first, len(batch), 4):
+                    answer = infer(client, net, batch[i])
+                    assert answer.status in (200, 503), answer.body
+                    right.append(answer.status == 200 and bool((accumulators(answer) == want[i]).all()))
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for("both units", lambda: server.metric("xnord_instance_healthy") == 2)
+        resets = server.metric("xnord_instance_resets_total")
+        print(f"# {sum(right)} of {len(right)} right, {resets:.0f} resets")
+        assert all(server.metric("xnord_batches_total", accelerator=f"xrt0.{unit}") > 0 for unit in range(2))
+        assert len(right) == len(batch) and sum(right) >= len(batch) // 2 if fault else all(right)
+        assert (resets > 0) == bool(fault)
+
+
 @pytest.mark.parametrize("options", ["--cards 1 --units 1", "--cards 1 --units 2", "--cards 2 --units 2"])
 def test_the_contract_is_kept(options: str) -> None:
     """tests/conformance over the backend, as over any other."""
@@ -84,14 +138,134 @@ def test_the_contract_is_kept(options: str) -> None:
         assert program == "test_hot_path" or "[xrt]" in text
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def refused(tmp_path: Path, accelerators: list[dict[str, Any]], errors: int = 1) -> str:
+    """What xnord says when it does not start: its last error, of so many."""
+    config = {"listen": [{"address": "127.0.0.1", "port": 0}], "models": [{"path": str(tmp_path / "a.xnor")}], "accelerators": accelerators, "log": {"target": "stderr"}}
+    (tmp_path / "refused.json").write_text(json.dumps(config))
+    done = subprocess.run([str(XNORD), "--config", str(tmp_path / "refused.json")], capture_output=True, text=True, timeout=PATIENCE_S)
+    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert done.returncode == 1 and len(said) == errors, done.stderr
+    return said[-1]
+
+
+def another_xclbin(tmp_path: Path, name: str, options: str) -> Path:
+    """That of other cards, which are gone."""
+    (tmp_path / name).mkdir()
+    with cards(tmp_path / name, options) as xclbin:
+        return Path(shutil.copy(xclbin, tmp_path / f"{name}.xclbin"))
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    """Each with its name, what is wrong and what to do."""
     small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
-    (tmp_path / "bad.xclbin").write_bytes(b"xclbin2\0" + bytes(1000))
-    for image, part in ((tmp_path / "no.xclbin", "no.xclbin"), (tmp_path / "bad.xclbin", "not a whole one")):
-        config = {"listen": [{"address": "127.0.0.1", "port": 0}], "models": [{"path": str(tmp_path / "a.xnor")}], "accelerators": [{"kind": "xrt", "device": "0", "image": str(image)}]}
-        (tmp_path / "bad.json").write_text(json.dumps(config))
-        done = subprocess.run([str(XNORD), "--config", str(tmp_path / "bad.json")], capture_output=True, text=True, timeout=PATIENCE_S)
-        assert done.returncode != 0 and part in done.stderr, done.stderr
+    options = "--cards 1 --units 1 --geometry P4,PI2,PR2,AM1024,RM1024,WB100"
+    other = another_xclbin(tmp_path, "other", options.replace("P4", "P8"))
+    with cards(tmp_path, options) as xclbin:
+        good = xclbin.read_bytes()
+        kernel, platform, hurt = (good.replace(old, new) for old, new in ((b"xnor_engine", b"vadd_engine"), (b"xnor_vcard", b"xnor_kv260"), (b"M_AXI_FETCH", b"M_AXI_FRESH")))
+        assert platform != good != hurt
+        sections = bytearray(good)
+        sections[496 + 24:496 + 32] = (1 << 40).to_bytes(8, "little")  # struct axlf: the first section's offset, beyond the end
+        for name, data, parts in (("absent", None, ("No such file",)), ("empty", b"", ("not a whole one", "anew")), ("short", good[:-100], ("not a whole one",)),
+                                  ("text", b"#!/bin/sh" * 100, ("not an xclbin",)), ("kernel", kernel, ("no kernel xnor_engine", "another design")), ("platform", platform, ("platform", "xnor_vcard", "of another card or damaged")),
+                                  ("hurt", hurt, ("card 0", "of another card or damaged")), ("sections", bytes(sections), ("not a whole one",)), ("other", other.read_bytes(), ("card 0", "of another card or damaged"))):
+            path = tmp_path / f"{name}-is-wrong.xclbin"
+            if data is not None:
+                path.write_bytes(data)
+            said = refused(tmp_path, [{"kind": "xrt", "image": str(path)}])
+            print(said)
+            assert said.startswith('ERROR cannot start: accelerator "xrt"') and str(path) in said and all(part in said for part in parts), said
+        with daemon(tmp_path, [{"path": str(tmp_path / "a.xnor")}], accelerators=[{"kind": "xrt", "image": str(xclbin)}]) as server:
+            assert server.get("/readyz").status == 200  # none of them has harmed the card
+
+
+SMALL = "--geometry P4,PI2,PR2,AM1024,RM1024,WB100"
+
+
+def test_a_card_that_another_process_has(tmp_path: Path) -> None:
+    """A unit belongs to one process; the next gets it when that is over. So does a card with another file."""
+    small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
+    other = another_xclbin(tmp_path, "other", f"--cards 1 --units 1 {SMALL}")
+    models = [{"path": str(tmp_path / "a.xnor")}]
+    (tmp_path / "holder").mkdir()
+    with cards(tmp_path, f"--cards 1 --units 2 {SMALL}") as xclbin:
+        mine = [{"kind": "xrt", "image": str(xclbin), "instances": 1}]
+        with daemon(tmp_path / "holder", models, accelerators=mine) as holder:
+            said = refused(tmp_path, mine)
+            print(said)
+            assert all(part in said for part in ("cannot open unit xnor_engine_1 of card 0", "another process has it")), said
+            said = refused(tmp_path, [{"kind": "xrt", "image": str(other)}])
+            print(said)
+            assert all(part in said for part in (f"cannot load {other} into card 0", "another process uses it with another file")), said
+            assert holder.get("/readyz").status == 200
+            without = [{**mine[0], "when_missing": "serve"}, {"kind": "cpu", "threads": 1}]
+            with daemon(tmp_path, models, accelerators=without, log={"target": "stderr", "level": "error"}) as server:
+                log = server.log.read_text()
+                assert "another process has it" in log and log.rstrip().endswith("; serving without it until the next restart"), log
+                assert server.metric("xnord_accelerators_missing") == 1 and server.get("/v1/status").json()["models"][0]["instances"] == ["cpu0"]
+            assert "no accelerator" in refused(tmp_path, without[:1], errors=2)
+            broken = tmp_path / "broken.xclbin"
+            broken.write_bytes(b"xclbin2")
+            assert "not a whole one" in refused(tmp_path, [{**without[0], "image": str(broken)}, without[1]])
+        for image in (xclbin, other):
+            with daemon(tmp_path, models, accelerators=[{"kind": "xrt", "image": str(image)}]) as server:
+                assert server.get("/readyz").status == 200
+
+
+def test_cards_that_stay_hung(tmp_path: Path) -> None:
+    """One card stands still, and then is gone for ever: the other serves all requests, and the watchdog is fed. When both are gone it starves."""
+    net = small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
+    body = images(net, 1)[0].tobytes()
+    with cards(tmp_path, f"--cards 2 --units 1 --revive-ms 3600000 {SMALL}") as xclbin, \
+            lifecycle_support.daemon(tmp_path, {"models": [{"path": str(tmp_path / "a.xnor"), "max_batch": 1, "timeout_ms": 20000}],
+                                                "accelerators": [{"kind": "xrt", "image": str(xclbin)}]}, WATCHDOG_USEC="400000") as d:
+        def of(family: str) -> list[float]:
+            return [d.metric(f"xnord_instance_{family}", accelerator=f"xrt{card}.0") for card in range(2)]
+
+        def fed() -> None:
+            at = d.mark()
+            for _ in range(3):
+                at = d.await_note("WATCHDOG=1", at)
+
+        processes = [card["process"] for card in json.loads((tmp_path / "stats.json").read_text())["cards"]]
+        load = lifecycle_support.Load(d, 4, body)
+        wait_for("work for both", lambda: min(d.metric("xnord_batches_total", accelerator=f"xrt{card}.0") for card in range(2)) > 0)
+        os.kill(processes[1], signal.SIGSTOP)
+        wait_for("the hang", lambda: of("healthy") == [1, 0])
+        fed()
+        os.kill(processes[1], signal.SIGKILL)  # until now a reset waits for it
+        wait_for("resets that fail", lambda: of("reset_failures_total")[1] >= 2)
+        fed()
+        load.end()
+        assert not load.errors and {status for status, _ in load.answers} == {200}, (load.errors, load.answers[-1])
+        assert of("quarantines_total") == [0, 1] and of("resets_total") == [0, 0] and of("retries_total")[1] >= 1
+        assert "instance xrt1.0 is out of service: its reset failed: xrt: cannot open card 1" in d.log(), d.log()
+        assert d.get("/readyz")[0] == 200
+
+        os.kill(processes[0], signal.SIGKILL)
+        assert d.infer(body)[0] == 503
+        assert of("healthy") == [0, 0] and d.get("/readyz")[0] == 503 and d.get("/healthz")[0] == 200
+        at = d.await_note("STATUS=1 model on 0 of 2 instances", d.mark())
+        d.await_note("STATUS=", d.await_note("STATUS=", at))
+        assert "WATCHDOG=1" not in d.notes[at:]
+
+
+def fresh_stats(path: Path) -> dict[str, Any]:
+    """What the cards have counted by now: the next file that they write."""
+    before = json.loads(path.read_text())["uptime_s"]
+    wait_for("fresh counters", lambda: json.loads(path.read_text())["uptime_s"] > before)
+    return json.loads(path.read_text())
+
+
+def check_counts(server: Daemon, instance: str, card: dict[str, Any]) -> None:
+    """The daemon's counters of a card in service against the card's own. A reset of a card that died does not reach it; every other one does. A fault strikes a
+    batch, which is a quarantine, or the run that a reset looks with whether the unit works, which then is a failed reset."""
+    quarantines, resets, failed = (server.metric(f"xnord_instance_{family}_total", accelerator=instance) for family in ("quarantines", "resets", "reset_failures"))
+    faults = card["units"][0]["faults"]
+    assert resets == quarantines, (instance, resets, quarantines)
+    assert quarantines <= card["resets"] + card["deaths"] <= quarantines + failed, (instance, quarantines, failed, card)
+    assert sum(faults[kind] for kind in ("hang", "crash", "lost")) <= quarantines + failed, (instance, quarantines, failed, card)
+    assert card["deaths"] == faults["crash"]
 
 
 class Soak:
@@ -192,6 +366,10 @@ def test_soak_under_faults(tmp_path: Path, beside: str) -> None:
             while server.metric("xnord_instance_healthy") < len(models) + 1 and time.monotonic() < deadline:
                 time.sleep(0.1)
             failed, resets = server.metric("xnord_inference_failures_total", model="a"), server.metric("xnord_instance_resets_total", kind="xrt")
+            if 504 not in soak.statuses and not beside:  # such a one is neither tried again nor refused for its accelerator
+                assert failed == server.metric("xnord_instance_retries_total") + server.metric("xnord_requests_rejected_total", reason="accelerator")
+            for at, card in enumerate(fresh_stats(tmp_path / "stats.json")["cards"]):
+                check_counts(server, f"xrt{at}.0", card)
             share, files_after, grown = shares(server, ["xrt0.0", "xrt1.0", "cpu0"][: len(models) + 1]), server.descriptors(), server.resident_bytes() - early
             assert server.metric("xnord_instance_healthy") == len(models) + 1, "a card did not come back"
     did = counted_by_cards(tmp_path / "stats.json")

@@ -14,13 +14,15 @@
 enum { PROGRAM, STREAM, INPUT, OUTPUT, IMAGES, INPUT_BYTES, OUTPUT_WORDS, STATUS };
 
 struct xn_xrt_device {
-    int nothing;
+    uint32_t serial; /* what is made of one opening is of no use to another */
 };
 struct xn_xrt_unit {
+    uint32_t serial, index;
     pthread_mutex_t lock; /* one run after another, as hardware has it */
     struct xn_sim *sim;
 };
 struct xn_xrt_buffer {
+    uint32_t serial, argument;
     uint64_t bytes;
     uint8_t *host, *card;
 };
@@ -62,6 +64,7 @@ static int fake_image(const char *path, const char *kernel, struct xn_xrt_image 
     memset(ret_image, 0, sizeof(*ret_image));
     if (strcmp(path, "fake.xclbin") != 0)
         return say(why, strcmp(path, "missing.xclbin") == 0 ? -ENOENT : -EINVAL, "not a file of the fake");
+    snprintf(ret_image->uuid, sizeof(ret_image->uuid), "fake");
     ret_image->n_units = fake->units ? fake->units : 1;
     for (uint32_t i = 0; i < ret_image->n_units; i++)
         snprintf(ret_image->units[i], sizeof(ret_image->units[i]), "%s_%u", kernel, i + 1);
@@ -85,7 +88,10 @@ static int fake_open(const char *device, struct xn_xrt_device **ret_device, stru
     if (fails || strtoul(device, NULL, 0) >= (fake->cards ? fake->cards : 1))
         return say(why, -ENODEV, "no such card");
     *ret_device = calloc(1, sizeof(**ret_device));
-    return *ret_device ? 0 : say(why, -ENOMEM, "no memory");
+    if (!*ret_device)
+        return say(why, -ENOMEM, "no memory");
+    (*ret_device)->serial = fake->opened;
+    return 0;
 }
 
 static void fake_close(struct xn_xrt_device *device)
@@ -96,7 +102,9 @@ static void fake_close(struct xn_xrt_device *device)
 static void fake_info(struct xn_xrt_device *device, struct xn_xrt_device_info *ret_info)
 {
     (void)device;
-    *ret_info = (struct xn_xrt_device_info){.name = "fake", .address = "0000:01:00.1", .clock_hz = 300000000};
+    *ret_info = (struct xn_xrt_device_info){.name = "fake", .clock_hz = 300000000};
+    if (!fake->is_embedded)
+        snprintf(ret_info->address, sizeof(ret_info->address), "0000:01:00.1");
 }
 
 static int fake_load(struct xn_xrt_device *device, const char *path, struct xn_xrt_why *why)
@@ -104,6 +112,14 @@ static int fake_load(struct xn_xrt_device *device, const char *path, struct xn_x
     (void)device;
     (void)path;
     (void)why;
+    return 0;
+}
+
+static int fake_loaded(struct xn_xrt_device *device, char ret_uuid[XN_XRT_UUID_BYTES], struct xn_xrt_why *why)
+{
+    (void)device;
+    (void)why;
+    snprintf(ret_uuid, XN_XRT_UUID_BYTES, "%s", fake->loaded ? fake->loaded : "fake");
     return 0;
 }
 
@@ -122,7 +138,6 @@ static int fake_unit_open(struct xn_xrt_device *device, const char *kernel, cons
     const char *reason = "no memory";
     struct xn_xrt_unit *u = calloc(1, sizeof(*u));
 
-    (void)device;
     if (fake->busy_units || strncmp(unit, kernel, strlen(kernel)) != 0) {
         free(u);
         return say(why, fake->busy_units ? -EBUSY : -EINVAL, "held by another process");
@@ -134,7 +149,17 @@ static int fake_unit_open(struct xn_xrt_device *device, const char *kernel, cons
         return say(why, -ENOMEM, reason);
     }
     pthread_mutex_init(&u->lock, NULL);
+    u->serial = device->serial;
+    u->index = (uint32_t)strtoul(strrchr(unit, '_') + 1, NULL, 10) - 1;
     *ret_unit = u;
+    return 0;
+}
+
+static int fake_unit_bank(struct xn_xrt_unit *unit, uint32_t argument, uint32_t *ret_bank, struct xn_xrt_why *why)
+{
+    (void)argument;
+    (void)why;
+    *ret_bank = unit->index % (fake->banks ? fake->banks : 1);
     return 0;
 }
 
@@ -156,14 +181,14 @@ static void fake_buffer_free(struct xn_xrt_buffer *buffer)
     free(buffer);
 }
 
-static int fake_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes,
+static int fake_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, int cached,
                            struct xn_xrt_buffer **ret_buffer, void **ret_host, struct xn_xrt_why *why)
 {
     struct xn_xrt_buffer *b = calloc(1, sizeof(*b));
 
-    (void)unit;
-    (void)argument;
     if (b) {
+        b->serial = unit->serial;
+        b->argument = argument;
         b->bytes = bytes;
         b->host = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
         b->card = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
@@ -174,7 +199,9 @@ static int fake_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t
     memset(b->card, 0x5a, bytes);
     pthread_mutex_lock(&fake_lock);
     fake->memory_used += bytes;
+    fake->memory_peak = fake->memory_used > fake->memory_peak ? fake->memory_used : fake->memory_peak;
     fake->buffers++;
+    fake->cached += (uint32_t)cached;
     const bool full = fake->memory_bytes && fake->memory_used > fake->memory_bytes;
     pthread_mutex_unlock(&fake_lock);
     if (full) {
@@ -190,6 +217,10 @@ static int fake_buffer_sync(struct xn_xrt_buffer *buffer, int to_device, uint64_
 {
     if (bytes > buffer->bytes)
         return say(why, -EINVAL, "beyond the buffer");
+    pthread_mutex_lock(&fake_lock);
+    if (to_device && (buffer->argument == PROGRAM || buffer->argument == STREAM))
+        fake->weight_bytes += bytes;
+    pthread_mutex_unlock(&fake_lock);
     memcpy(to_device ? buffer->card : buffer->host, to_device ? buffer->host : buffer->card, bytes);
     return 0;
 }
@@ -211,7 +242,8 @@ static void fake_run_free(struct xn_xrt_run *run)
 static int fake_run_buffer(struct xn_xrt_run *run, uint32_t argument, struct xn_xrt_buffer *buffer,
                            struct xn_xrt_why *why)
 {
-    (void)why;
+    if (buffer->serial != run->unit->serial)
+        return say(why, -EINVAL, "a buffer of a device that was given up");
     run->buffers[argument] = buffer;
     return 0;
 }
@@ -287,9 +319,11 @@ const struct xn_xrt_api *fake_xrt_api(struct fake_xrt *state)
         .close = fake_close,
         .info = fake_info,
         .load = fake_load,
+        .loaded = fake_loaded,
         .reset = fake_reset,
         .unit_open = fake_unit_open,
         .unit_close = fake_unit_close,
+        .unit_bank = fake_unit_bank,
         .buffer_new = fake_buffer_new,
         .buffer_free = fake_buffer_free,
         .buffer_sync = fake_buffer_sync,

@@ -49,6 +49,7 @@ static void test_defaults(void **state)
     assert_int_equal(config.n_accelerators, 1);
     assert_string_equal(config.accelerators[0].kind, "cpu");
     assert_true(config.accelerators[0].idle_watts < 0);
+    assert_int_equal(config.accelerators[0].when_missing, XN_MISSING_REFUSE);
     assert_int_equal(config.http.connections, 1024);
     assert_int_equal(config.limits.body_bytes, 16 << 20);
     assert_string_equal(config.power.hwmon_root, "/sys/class/hwmon");
@@ -121,6 +122,8 @@ static void test_names_key_and_line(void **state)
     refused("{\"listen\": [{\"port\": 65536}]}", "key listen[0].port: must be 0..65535, is 65536");
     refused("{\"listen\": [{}, {}]}", "key listen[1]: is the same as listen[0]");
     refused("{\"accelerators\": []}", "key accelerators: must have 1..16 entries");
+    refused("{\"accelerators\": [{\"kind\": \"cpu\", \"when_missing\": \"wait\"}]}",
+            "key accelerators[0].when_missing: must be refuse or serve, is \"wait\"");
     refused("{\"accelerators\": [{\"kind\": \"gpu\"}]}", "key accelerators[0].kind: must be cpu or xrt, is \"gpu\"");
     refused("{\"accelerators\": [{\"kind\": \"cpu\", \"busy_watts\": 3}]}", "needs idle_watts beside it");
     refused("{\"accelerators\": [{\"kind\": \"cpu\", \"busy_watts\": 3, \"idle_watts\": 4}]}",

@@ -185,6 +185,9 @@ static void test_a_failed_batch_runs_elsewhere(void **state)
     assert_int_equal(bed.requests[0]->items[0].attempts, 1);
     assert_int_equal(bed.requests[0]->items[0].instance, 1);
     assert_true(xn_dispatch_serving(bed.dispatch));
+    struct xn_instance_status status;
+    xn_dispatch_status(bed.dispatch, 0, &status);
+    assert_int_equal(status.retries, 1);
     bed_done();
 }
 
@@ -206,7 +209,10 @@ static void test_the_only_instance_fails_resets_and_serves_again(void **state)
     xn_dispatch_status(bed.dispatch, 0, &status);
     assert_true(status.healthy);
     assert_int_equal(status.failures, 1);
+    assert_int_equal(status.retries, 0); /* there was nowhere else */
+    assert_int_equal(status.quarantines, 1);
     assert_int_equal(status.resets, 1);
+    assert_int_equal(status.reset_failures, 1);
     bed_done();
 }
 

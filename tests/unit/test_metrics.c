@@ -212,7 +212,11 @@ static void render_state(void *user, struct xn_metrics_text *text)
                                                        .device = "a \"CPU\"",
                                                        .geometry = "2 threads, avx2",
                                                        .healthy = true,
-                                                       .busy_ns = 1500000000}};
+                                                       .busy_ns = 1500000000,
+                                                       .retries = 3,
+                                                       .quarantines = 4,
+                                                       .resets = 5,
+                                                       .reset_failures = 6}};
     static const struct xn_metrics_model models[] = {
         {.name = "net", .version = "1", .sha256_hex = "00ff", .queue_depth = 7}};
 
@@ -242,6 +246,10 @@ static void test_sources(void **state)
                  "geometry=\"2 threads, avx2\"}",
                  1);
     assert_value(m, "xnord_instance_healthy{accelerator=\"cpu0\",kind=\"cpu\"}", 1);
+    assert_value(m, "xnord_instance_retries_total{accelerator=\"cpu0\",kind=\"cpu\"}", 3);
+    assert_value(m, "xnord_instance_quarantines_total{accelerator=\"cpu0\",kind=\"cpu\"}", 4);
+    assert_value(m, "xnord_instance_resets_total{accelerator=\"cpu0\",kind=\"cpu\"}", 5);
+    assert_value(m, "xnord_instance_reset_failures_total{accelerator=\"cpu0\",kind=\"cpu\"}", 6);
     assert_value(m, "xnord_queue_depth{model=\"net\"}", 7);
     assert_value(m, "xnord_model_info{model=\"net\",version=\"1\",sha256=\"00ff\"}", 1);
     assert_value(m, "xnord_requests_active", 5);

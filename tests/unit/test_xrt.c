@@ -159,7 +159,54 @@ static void test_what_cannot_be_opened(void **unused)
     state = (struct fake_xrt){.silent_at = 1};
     assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -ENODEV);
     assert_non_null(strstr(error.text, "no status"));
+    state = (struct fake_xrt){.loaded = "another"}; /* by another process, between our load and our look */
+    assert_int_equal(xn_accel_xrt.open(&options, 0, &accel, &error), -EBUSY);
+    assert_non_null(strstr(error.text, "fake.xclbin"));
+    assert_non_null(strstr(error.text, "loaded another and not fake"));
     done(&state);
+}
+
+/** Nothing of a model trusts another file's units: not those of a file that was replaced either, when a reset loads it. */
+static void test_a_reset_loads_what_was_opened(void **unused)
+{
+    struct fake_xrt state = {0};
+    struct xn_error error;
+    struct bed bed;
+    (void)unused;
+
+    use(&state);
+    bed_load(&bed, open_instance(0), 11);
+    state.fail_at = 1;
+    assert_int_equal(run(&bed, 1, LONG_NS), -EIO);
+    state.loaded = "replaced";
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, &error), -EIO);
+    assert_non_null(strstr(error.text, "replaced"));
+    state.loaded = NULL;
+    assert_int_equal(xn_accel_xrt.reset(bed.accel, NULL), 0);
+    assert_int_equal(run(&bed, 1, LONG_NS), 0);
+    xn_accel_xrt.close(bed.accel);
+    bed_free(&bed);
+    done(&state);
+}
+
+/** The fabric beside a processor: what the host reads is cached there, and nowhere else. */
+static void test_memory_of_the_host(void **unused)
+{
+    struct fake_xrt card = {0}, zynq = {.is_embedded = true};
+    struct bed bed;
+    (void)unused;
+
+    for (struct fake_xrt *state = &card; state; state = state == &card ? &zynq : NULL) {
+        use(state);
+        bed_load(&bed, open_instance(0), 12);
+        assert_int_equal(run(&bed, 5, LONG_NS), 0);
+        assert_string_equal(xn_accel_info(bed.accel)->power_domain, state->is_embedded ? "" : "0000:01:00.1");
+        /* Output and status of each place for a job: of the program of one END, and of the network. */
+        assert_int_equal(state->cached, state->is_embedded ? 2 * 2 * XN_XRT_INFLIGHT : 0);
+        xn_accel_xrt.close(bed.accel);
+        bed_free(&bed);
+        done(state);
+    }
 }
 
 static void test_batches(void **unused)
@@ -295,17 +342,123 @@ static void test_without_the_runtime(void **unused)
     unsetenv("XNORD_XRT_MODULE");
 }
 
+/** Two units, the same network on both: how many bytes of weights came to the card. */
+static uint64_t load_twins(const struct fake_xrt *state, struct bed beds[2])
+{
+    struct xn_accel *units[2] = {open_instance(0), open_instance(1)};
+    const uint64_t before = state->weight_bytes;
+
+    for (uint32_t i = 0; i < 2; i++)
+        bed_load(&beds[i], units[i], 9);
+    return state->weight_bytes - before;
+}
+
+static void close_twins(struct fake_xrt *state, struct bed beds[2])
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        xn_accel_xrt.close(beds[i].accel);
+        bed_free(&beds[i]);
+    }
+    done(state);
+}
+
+static void test_units_share_weights(void **unused)
+{
+    struct fake_xrt apart = {.units = 2, .banks = 2}, state = {.units = 2};
+    struct bed beds[2];
+    (void)unused;
+
+    use(&apart);
+    const uint64_t both = load_twins(&apart, beds);
+    close_twins(&apart, beds);
+    use(&state);
+    const uint64_t one = load_twins(&state, beds);
+    assert_int_equal(both, 2 * one);
+    state.memory_bytes = state.memory_used; /* no room for another copy from here on */
+    for (uint32_t i = 0; i < 2; i++)
+        assert_int_equal(run(&beds[i], 1 + i, LONG_NS), 0);
+
+    /* A reset card gets them once, though the other unit has not left its old ones when the first comes back. */
+    const uint64_t before = state.weight_bytes;
+    state.fail_at = 1;
+    assert_int_equal(run(&beds[0], 1, LONG_NS), -EIO);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(xn_accel_xrt.reset(beds[i].accel, NULL), 0);
+        assert_int_equal(run(&beds[i], 1, LONG_NS), i == 0 ? 0 : -EIO);
+    }
+    assert_int_equal(xn_accel_xrt.reset(beds[1].accel, NULL), 0);
+    assert_int_equal(run(&beds[1], 1, LONG_NS), 0);
+    const uint64_t probes = 2 * (sizeof(struct xn_isa_descriptor) + 1);
+    assert_int_equal(state.weight_bytes - before, one + probes);
+
+    /* What the other unit still runs is not shared: it was made of the device of before. */
+    state.memory_bytes = 0;
+    beds[1].job.batch = 1;
+    assert_int_equal(xn_accel_xrt.submit(beds[1].accel, &beds[1].job, NULL), 0);
+    state.fail_at = 1;
+    assert_int_equal(run(&beds[0], 1, LONG_NS), -EIO);
+    assert_int_equal(xn_accel_xrt.reset(beds[0].accel, NULL), 0);
+    assert_int_equal(run(&beds[0], 1, LONG_NS), 0);
+    assert_int_equal(xn_accel_xrt.wait(beds[1].accel, &beds[1].job, xn_clock_now_ns() + LONG_NS, NULL), 0);
+    assert_int_equal(run(&beds[1], 1, LONG_NS), -EIO);
+    assert_int_equal(xn_accel_xrt.reset(beds[1].accel, NULL), 0);
+    assert_int_equal(state.weight_bytes - before, 2 * (one + probes));
+
+    xn_accel_xrt.unload(beds[0].accel, beds[0].model); /* the other unit's stay */
+    assert_int_equal(run(&beds[1], 2, LONG_NS), 0);
+    assert_int_equal(state.weight_bytes - before, 2 * (one + probes));
+    close_twins(&state, beds);
+}
+
+/** A card full of what two units have: who needs room gets it of the other unit's, but never of what runs there. */
+static void test_units_share_memory(void **unused)
+{
+    struct fake_xrt state = {.units = 2};
+    struct bed twins[2], more;
+    struct xn_error error;
+    (void)unused;
+
+    use(&state);
+    (void)load_twins(&state, twins);
+    struct xn_accel *accel = twins[0].accel;
+    bed_load(&more, accel, 10);
+    xn_accel_xrt.unload(accel, more.model);
+    state.memory_bytes = state.memory_peak - 1; /* not all of it at once */
+    twins[1].job.batch = 3;
+    assert_int_equal(xn_accel_xrt.submit(twins[1].accel, &twins[1].job, NULL), 0);
+    assert_int_equal(xn_accel_xrt.load(accel, more.network, 8 * BATCH_MAX, &more.model, &error), -ENOSPC);
+    assert_int_equal(xn_accel_xrt.load(accel, more.network, BATCH_MAX, &more.model, &error), 0);
+    more.job.model = more.model;
+    assert_int_equal(run(&more, 1, LONG_NS), 0);
+    assert_int_equal(xn_accel_xrt.wait(twins[1].accel, &twins[1].job, xn_clock_now_ns() + LONG_NS, &error), 0);
+    assert_memory_equal(twins[1].got, twins[1].want, 3 * twins[1].network->n_classes * sizeof(int32_t));
+    for (uint32_t i = 0; i < 12; i++)
+        assert_int_equal(run(i % 3 == 2 ? &more : &twins[i % 3], 1 + i, LONG_NS), 0);
+
+    /* Idle, it leaves for the other unit's model. */
+    xn_accel_xrt.unload(accel, twins[0].model);
+    state.memory_bytes = state.memory_used - 1;
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(run(i % 2 ? &more : &twins[1], 1, LONG_NS), 0);
+    bed_free(&more);
+    close_twins(&state, twins);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_instances),
         cmocka_unit_test(test_what_cannot_be_opened),
+        cmocka_unit_test(test_a_reset_loads_what_was_opened),
+        cmocka_unit_test(test_memory_of_the_host),
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_failed_runs),
         cmocka_unit_test(test_resets_that_fail),
         cmocka_unit_test(test_units_of_a_card_are_reset_together),
         cmocka_unit_test(test_models_take_turns_in_memory),
         cmocka_unit_test(test_without_the_runtime),
+        cmocka_unit_test(test_units_share_weights),
+        cmocka_unit_test(test_units_share_memory),
     };
     return cmocka_run_group_tests_name("xrt", tests, NULL, NULL);
 }
