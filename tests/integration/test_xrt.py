@@ -105,6 +105,29 @@ def test_the_contract_is_kept(options: str) -> None:
         assert program == "test_hot_path" or "[xrt]" in text
 
 
+def test_units_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    """Short runs on one unit are answered while a long one is on its way on the other of the same card, which lasts four times as long as all of them."""
+    image, order = bytes(28 * 28), []
+    model = {"path": str(ROOT / "models/fashion-depthwise/fashion-depthwise.xnor"), "max_batch": 64}
+    with cards(tmp_path, "--cards 1 --units 2 --geometry 2T --engine scalar --timing model --skip-compute --clock 1") as xclbin, \
+            daemon(tmp_path, [model], accelerators=[{"kind": "xrt", "image": str(xclbin)}]) as server:
+
+        def work(name: str, body: bytes) -> None:
+            assert server.post("/infer", body, "application/octet-stream").status == 200
+            order.append(name)
+
+        long = threading.Thread(target=work, args=("long", 64 * image))
+        long.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(unit["running"] for unit in json.loads((tmp_path / "stats.json").read_text())["cards"][0]["units"]):
+            assert long.is_alive() and time.monotonic() < deadline
+            time.sleep(0.005)  # nothing depends on its length
+        for _ in range(8):
+            work("short", image)
+        long.join()
+    assert order == 8 * ["short"] + ["long"]
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     small_network(tmp_path / "a.xnor", "a", (12, 12, 1), 10)
     (tmp_path / "bad.xclbin").write_bytes(b"xclbin2\0" + bytes(1000))
