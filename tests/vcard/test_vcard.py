@@ -142,9 +142,9 @@ def test_time_is_the_models(tmp_path: Path) -> None:
 
 
 def test_link_has_a_speed() -> None:
-    """--pcie: transfers take their bytes' time at least, small ones by what they owe."""
-    for mib, times in ((4, 5), (1, 20)):
-        out = run(BUILD, "--engine scalar --pcie 0.25", "transfer", mib, times)
+    """--pcie: transfers take their bytes' time at least, small ones by what they owe, those of several connections one behind another."""
+    for mib, times, connections in ((4, 5, 1), (1, 20, 1), (4, 5, 2)):
+        out = run(BUILD, "--units 2 --engine scalar --pcie 0.25", "transfer", mib, times, connections)
         assert 0.05 < float(out.split("GB/s ")[1].split()[0]) <= 0.251
 
 
