@@ -186,10 +186,15 @@ fuzz: ## Run every libFuzzer target for FUZZ_SECONDS (60)
 	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-programs
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
 
-bench: ## Measure backend, server and start-up; prints JSON
+bench: ## Measure backend, server, start-up and what there is of XRT; prints JSON
 	@packaging/install-deps build demo bench
 	@$(MAKE) --no-print-directory all bench-programs >&2
 	@$(PYTHON) tests/bench/run --build $(BUILD)
+
+bench-xrt: ## Of this, XRT's part alone: the cost of a run over bare calls, and how the daemon scales over the units of a virtual card
+	@packaging/install-deps build demo test bench
+	@$(MAKE) --no-print-directory all bench-programs >&2
+	@$(PYTHON) tests/bench/run --build $(BUILD) --only-xrt
 
 bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engine (from PyPI, in .venv-bench-*); prints a table
 	@packaging/install-deps build bench
@@ -242,7 +247,7 @@ deb-test: deb ## Check the Debian packages: control fields, contents, and the vi
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

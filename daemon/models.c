@@ -84,6 +84,17 @@ static void entry_free(struct entry *entry)
     free(entry);
 }
 
+static void predict_costs(struct xn_model *model, uint32_t index)
+{
+    struct xn_accel *accel = model->instances->accel[index];
+    const struct xn_accel_backend *backend = xn_accel_backend(accel);
+    struct xn_model_cost cost;
+
+    if (backend->cost && backend->cost(accel, model->loaded[index], 1, &cost.one_ns) == 0 &&
+        backend->cost(accel, model->loaded[index], model->max_batch, &cost.full_ns) == 0)
+        model->cost[index] = cost;
+}
+
 /* Load on every instance that can run it. An instance that cannot is left out; none at all is an error, with the last one's reason. */
 static int load_on_instances(struct xn_model *model, struct xn_error *error)
 {
@@ -96,7 +107,10 @@ static int load_on_instances(struct xn_model *model, struct xn_error *error)
         r = xn_accel_backend(accel)->load(accel, model->network, model->max_batch, &model->loaded[i], &why);
         if (r == -ENOMEM)
             return xn_error_set(error, r, "instance %s: %s", xn_accel_info(accel)->name, why.text);
-        loaded += r >= 0;
+        if (r < 0)
+            continue;
+        predict_costs(model, i);
+        loaded++;
     }
     if (loaded == 0)
         return xn_error_set(error, -ENODEV, "no accelerator instance can run it: %s", why.text);

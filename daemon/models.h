@@ -22,6 +22,11 @@ struct xn_model_stats { /**< updated with relaxed atomics, read by /v2 statistic
     atomic_uint_fast64_t inference_count, execution_count, success_count, fail_count, last_inference_ms;
 };
 
+/** What a batch is predicted to take; 0: nobody says. */
+struct xn_model_cost {
+    uint64_t one_ns, full_ns; /**< of one image, of max_batch */
+};
+
 struct xn_model {
     atomic_uint refs;
     const char *name; /**< name it is served under */
@@ -31,6 +36,7 @@ struct xn_model {
     uint64_t generation; /**< grows with every model made: tells a model from its successor in the same slot */
     struct xn_instances *instances;
     struct xn_accel_model *loaded[XN_INSTANCES_MAX]; /**< NULL: that instance cannot run it */
+    struct xn_model_cost cost[XN_INSTANCES_MAX];     /**< as their backends predict it */
     struct xn_model_stats *stats;                    /**< kept over reloads */
 };
 

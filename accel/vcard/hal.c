@@ -3,7 +3,7 @@
  * libxrt_coreutil takes the code path that it takes with hardware. This file has devices: opening, xclbins, contexts, registers,
  * reset. hal_memory.c has buffers, hal_exec.c commands, hal_link.c the connection to the card's process, glue.cpp XRT's own objects.
  *
- * An open device is a connection to a card. XRT opens a card once a process, and closes it with its last handle. A card that is not there,
+ * An open device is a connection to a card. XRT opens one for each of its device objects, and closes it with the last handle of that. A card that is not there,
  * or no more, does not open; xclProbe counts those that there should be, as a driver counts a card that is in reset. */
 #include "accel/vcard/hal.h"
 
@@ -75,7 +75,6 @@ static struct xn_hal_device *device_new(unsigned index)
     device->is_dead = false;
     device->completions = 0;
     device->n_units = 0;
-    device->link_free_ns = 0;
     memset(device->units, 0, sizeof(device->units));
     pthread_mutex_unlock(&device->lock);
     return device;

@@ -47,8 +47,8 @@ struct xn_hal_request {
     struct xn_hal_request *next;
 };
 
-/** Devices open at a time in a process. */
-#define XN_HAL_DEVICES_MAX 64u
+/** Devices open at a time in a process: of each card one itself, one for each unit, and one more while it is opened anew. */
+#define XN_HAL_DEVICES_MAX (XN_VCARD_CARDS_MAX * (XN_VCARD_UNITS_MAX + 2))
 
 struct xn_hal_device {
     bool is_taken, was_used; /**< as a slot of hal.c */
@@ -70,7 +70,6 @@ struct xn_hal_device {
     uint32_t n_units;               /**< of the xclbin; 0: none is loaded */
     struct xn_hal_buffer **buffers; /**< [buffers_room], by handle; NULL: free */
     uint32_t buffers_room;
-    uint64_t link_free_ns; /**< when the transfers so far are through the link */
 };
 
 /* hal_link.c: the connection and its reader thread */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Buffer objects. As on a card behind PCIe each has memory on the card, which the card shares out among processes, and a copy on the host;
  * synchronising copies between the two, so that a forgotten synchronisation shows. With a link of limited speed (the card's hello) a
- * transfer takes at least its bytes' time: all transfers of a device go through one link, one behind another. */
+ * transfer takes at least its bytes' time: all transfers of this process to a card go through one link, one behind another. */
 #include "accel/vcard/hal.h"
 
 #include <errno.h>
@@ -199,15 +199,19 @@ static uint64_t now_ns(void)
 }
 
 /** Until the link has carried `bytes` more. */
-static void wait_for_link(struct xn_hal_device *device, size_t bytes)
+static pthread_mutex_t links_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t
+    link_free_ns[XN_VCARD_CARDS_MAX]; /* under links_lock: when the transfers so far are through a card's link */
+
+static void wait_for_link(const struct xn_hal_device *device, size_t bytes)
 {
     if (!device->hello.link_bytes_s)
         return;
     const uint64_t now = now_ns(), takes = (uint64_t)((double)bytes * 1e9 / (double)device->hello.link_bytes_s);
-    pthread_mutex_lock(&device->lock);
-    device->link_free_ns = XN_MAX(device->link_free_ns, now) + takes;
-    const uint64_t until = device->link_free_ns;
-    pthread_mutex_unlock(&device->lock);
+    pthread_mutex_lock(&links_lock);
+    link_free_ns[device->index] = XN_MAX(link_free_ns[device->index], now) + takes;
+    const uint64_t until = link_free_ns[device->index];
+    pthread_mutex_unlock(&links_lock);
     const struct timespec t = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
     while (until > now_ns() + SLEEP_LEAST_NS && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
         ;

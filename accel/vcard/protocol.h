@@ -32,7 +32,7 @@
 #define XN_VCARD_UNITS_MAX       32u /**< of a card: bits of ERT's first mask */
 #define XN_VCARD_BANKS_MAX       32u
 #define XN_VCARD_CARDS_MAX       16u
-#define XN_VCARD_CLIENTS_MAX     32u         /**< connections of a card at a time */
+#define XN_VCARD_CLIENTS_MAX     64u         /**< connections of a card at a time: one a unit, and others */
 #define XN_VCARD_XCLBIN_MAX      (16u << 20) /**< bytes */
 #define XN_VCARD_PAGE            4096u       /**< what memory is allocated in */
 

@@ -19,10 +19,11 @@ static void write_unit(FILE *f, const struct xn_vcard_unit_stats *u, uint32_t in
     fprintf(f,
             "        {\"name\": \"xnor_engine_%u\", \"runs\": %" PRIu64 ", \"images\": %" PRIu64
             ", \"errors\": %" PRIu64 ", \"stopped\": %" PRIu64
-            ", \"busy_s\": %.9f, \"model_s\": %.9f, \"cycles\": %" PRIu64 ", \"running\": %s, \"faults\": {",
+            ", \"busy_s\": %.9f, \"idle_s\": %.9f, \"model_s\": %.9f, \"cycles\": %" PRIu64
+            ", \"running\": %s, \"faults\": {",
             index + 1, xn_vcard_counted(&u->runs), xn_vcard_counted(&u->images), xn_vcard_counted(&u->errors),
-            xn_vcard_counted(&u->stopped), seconds(&u->busy_ns), seconds(&u->model_ns), xn_vcard_counted(&u->cycles),
-            xn_vcard_counted(&u->started_ns) ? "true" : "false");
+            xn_vcard_counted(&u->stopped), seconds(&u->busy_ns), seconds(&u->idle_ns), seconds(&u->model_ns),
+            xn_vcard_counted(&u->cycles), xn_vcard_counted(&u->started_ns) ? "true" : "false");
     for (uint32_t kind = 0; kind < XN_VCARD_REFUSE; kind++)
         fprintf(f, "%s\"%s\": %" PRIu64, kind ? ", " : "", xn_vcard_fault_names[kind],
                 xn_vcard_counted(&u->faults[kind]));

@@ -16,6 +16,7 @@ struct xn_vcard_unit_stats {
     xn_vcard_counter errors;   /**< of these, with an error in their status */
     xn_vcard_counter stopped;  /**< runs that a reset, or the end of their connection, ended */
     xn_vcard_counter busy_ns;  /**< from start to done */
+    xn_vcard_counter idle_ns;  /**< from the end of a run to the start of the next one; counted at that start */
     xn_vcard_counter model_ns; /**< cycles / clock of these */
     xn_vcard_counter cycles;
     xn_vcard_counter started_ns; /**< of the run that is on its way; 0: none */

@@ -37,6 +37,8 @@ static void start_locked(struct xn_vcard_unit *unit)
     unit->is_running = unit->is_started = true;
     unit->start_ns = xn_clock_now_ns();
     xn_vcard_set(&unit->stats->started_ns, unit->start_ns);
+    if (unit->end_ns)
+        xn_vcard_count(&unit->stats->idle_ns, unit->start_ns - unit->end_ns);
     pthread_cond_signal(&unit->changed);
 }
 
@@ -98,8 +100,10 @@ static void replace_hand_locked(struct xn_vcard_unit *unit)
 
 void xn_vcard_unit_reset_locked(struct xn_vcard_unit *unit)
 {
-    if (unit->is_running)
+    if (unit->is_running) {
         xn_vcard_count(&unit->stats->stopped, 1);
+        unit->end_ns = xn_clock_now_ns();
+    }
     xn_vcard_set(&unit->stats->started_ns, 0);
     unit->epoch++;
     unit->is_running = unit->is_started = unit->is_done = unit->is_ready = unit->line = false;
@@ -168,7 +172,7 @@ static void corrupt(struct xn_vcard_result *result, uint64_t salt)
     result->status.error = XN_VCARD_ERROR_PARITY;
 }
 
-static void count_run(struct xn_vcard_unit *unit, const struct run *run, const struct xn_vcard_result *result)
+static void count_run_locked(struct xn_vcard_unit *unit, const struct run *run, const struct xn_vcard_result *result)
 {
     struct xn_vcard_unit_stats *s = unit->stats;
 
@@ -177,8 +181,9 @@ static void count_run(struct xn_vcard_unit *unit, const struct run *run, const s
     xn_vcard_count(&s->errors, result->status.error != XN_ISA_OK);
     xn_vcard_count(&s->cycles, result->status.cycles);
     xn_vcard_count(&s->model_ns, result->status.cycles * 1000 / unit->hardware->options->clock_mhz);
+    unit->end_ns = xn_clock_now_ns();
     xn_vcard_set(&s->started_ns, 0);
-    xn_vcard_count(&s->busy_ns, xn_clock_now_ns() - run->start_ns);
+    xn_vcard_count(&s->busy_ns, unit->end_ns - run->start_ns);
 }
 
 static void finish_locked(struct xn_vcard_unit *unit, const struct run *run, struct xn_vcard_result *result)
@@ -194,7 +199,7 @@ static void finish_locked(struct xn_vcard_unit *unit, const struct run *run, str
     if (run->faults[XN_VCARD_CORRUPT])
         corrupt(result, xn_vcard_counted(&unit->stats->runs));
     xn_vcard_job_publish(&unit->hardware->memory, &run->arguments, result);
-    count_run(unit, run, result);
+    count_run_locked(unit, run, result);
     unit->is_running = false;
     unit->is_done = unit->is_ready = true;
     if (run->faults[XN_VCARD_LOST])

@@ -54,6 +54,7 @@ struct xn_vcard_unit {
     bool is_started; /**< the thread has not taken it yet */
     uint64_t epoch;  /**< counts resets: of a run that is of an epoch before, nothing counts */
     uint64_t start_ns;
+    uint64_t end_ns; /**< of the run before; 0: there was none */
 };
 
 /** Errors: -ENOENT (engine), -ENOMEM, -EAGAIN. Starts the thread. */

@@ -48,11 +48,18 @@ $(BUILD)/tests/vcard/card_test: $(VCARD_TEST_OBJ) $(BUILD)/libxntest.a $(BUILD)/
 	@mkdir -p $(@D)
 	$(Q)$(VCARD_CXX) $(OPT) -pthread -o $@ $^ -l:libxrt_coreutil.so.2 -luuid $(LIBS)
 
-VCARD_PROGRAMS := $(if $(XRT_FOUND),$(BUILD)/xnor-vcard $(VCARD_DRIVER) $(BUILD)/tests/vcard/card_test)
+# What accel/xrt costs over bare calls of XRT. It writes its xclbin with the card's code.
+XRT_BENCH := $(if $(XRT_FOUND),$(BUILD)/tests/bench/xrt_bench)
+$(BUILD)/obj/tests/bench/xrt_bench.o: CFLAGS_ALL += $(VCARD_FLAGS)
+$(BUILD)/tests/bench/xrt_bench: $(patsubst %,$(BUILD)/obj/%.o,tests/bench/xrt_bench tests/vcard/bed accel/vcard/axlf accel/vcard/options) $(BUILD)/libxntest.a $(BUILD)/libxn.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -l:libxrt_coreutil.so.2 -luuid $(LIBS)
+
+VCARD_PROGRAMS := $(if $(XRT_FOUND),$(BUILD)/xnor-vcard $(VCARD_DRIVER) $(BUILD)/tests/vcard/card_test $(XRT_BENCH))
 
 vcard-programs: $(VCARD_PROGRAMS)
 	$(if $(XRT_FOUND),,@echo "skipped: the virtual card needs libxrt-dev 2.13")
-test-programs: vcard-programs
+test-programs bench-programs: vcard-programs
 
 # The geometries that whole networks need; of others a card computes by the scalar definition, slowly.
 VCARD_SIMULATIONS := $(BUILD)/libxnor-sim-hls-2t.so $(BUILD)/libxnor-sim-hls-4t.so

@@ -66,7 +66,8 @@ struct xn_xrt_api {
     /** Reset the device: everything that runs on it ends. Errors: -EIO, -ENODEV, -ENOTSUP. */
     int (*reset)(struct xn_xrt_device *device, struct xn_xrt_why *why);
 
-    /** Open a unit, for this process alone. Errors: -EBUSY, -EINVAL, -EIO. */
+    /** Open a unit of the file that is loaded, for this process alone. Its runs are waited for without regard to those of others. Errors: -EBUSY, -EINVAL,
+     *  -EIO. */
     int (*unit_open)(struct xn_xrt_device *device, const char *kernel, const char *unit, struct xn_xrt_unit **ret_unit,
                      struct xn_xrt_why *why);
     void (*unit_close)(struct xn_xrt_unit *unit);

@@ -27,6 +27,8 @@
 
 struct xn_xrt_device {
     xrt::device device;
+    std::string name;
+    xrt::xclbin image; /* what is loaded */
 };
 struct xn_xrt_unit {
     xrt::device device;
@@ -146,7 +148,7 @@ int count(uint32_t *ret_n, xn_xrt_why *why)
 
 int open(const char *device, xn_xrt_device **ret_device, xn_xrt_why *why)
 {
-    return guarded(why, ENODEV, [&] { *ret_device = new xn_xrt_device{xrt::device{std::string(device)}}; });
+    return guarded(why, ENODEV, [&] { *ret_device = new xn_xrt_device{xrt::device{std::string(device)}, device, {}}; });
 }
 
 void close(xn_xrt_device *device)
@@ -173,7 +175,11 @@ void info(xn_xrt_device *device, xn_xrt_device_info *ret_info)
 
 int load(xn_xrt_device *device, const char *path, xn_xrt_why *why)
 {
-    return guarded(why, EIO, [&] { device->device.load_xclbin(std::string(path)); });
+    return guarded(why, EIO, [&] {
+        xrt::xclbin file{std::string(path)};
+        device->device.load_xclbin(file);
+        device->image = std::move(file);
+    });
 }
 
 int loaded(xn_xrt_device *device, char ret_uuid[XN_XRT_UUID_BYTES], xn_xrt_why *why)
@@ -204,12 +210,15 @@ int reset(xn_xrt_device *device, xn_xrt_why *why)
     return r;
 }
 
+/** Over a connection of its own. Threads that wait for runs of one xrt::device take turns in XRT 2.13: one of them waits for anything to
+ *  complete, with a mutex that it mostly gets again before those whose runs have completed, which so learn of it a run later. */
 int unit_open(xn_xrt_device *device, const char *kernel, const char *unit, xn_xrt_unit **ret_unit, xn_xrt_why *why)
 {
     return guarded(why, EIO, [&] {
         const std::string name = std::string(kernel) + ":{" + unit + "}";
-        *ret_unit = new xn_xrt_unit{device->device, xrt::kernel{device->device, device->device.get_xclbin_uuid(), name,
-                                                                xrt::kernel::cu_access_mode::exclusive}};
+        xrt::device own{device->name};
+        const xrt::uuid uuid = own.load_xclbin(device->image);
+        *ret_unit = new xn_xrt_unit{own, xrt::kernel{own, uuid, name, xrt::kernel::cu_access_mode::exclusive}};
     });
 }
 

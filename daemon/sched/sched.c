@@ -32,6 +32,8 @@
 #define DEADLINE_MARGIN_NS (500 * XN_NS_PER_US)
 /* Waiting for one more image is worth it while the fixed part of a batch's cost is more than 1/16 of the whole. */
 #define GAIN_SHARE 16.0
+/* A prediction is believed that is wrong by less than this factor; a run is given up after a few times more (RUN_PATIENCE). */
+#define PREDICTION_MAX 16
 
 struct queue {
     struct xn_item *head, *tail;
@@ -346,6 +348,21 @@ static const struct xn_cost *cost_of(const struct instance *instance, const stru
     return instance->generation[model->slot] == model->generation ? &instance->cost[model->slot] : &unmeasured;
 }
 
+/* What the backend predicts is as good as two measurements: without it the first batch alone would say what others of any size cost, and where that is
+ * too much by far the instance gets none of them any more, which would have told. Where the first batch took many times as long, it is the
+ * prediction that is wrong (simulations are slow), and none. */
+static struct xn_cost first_cost(const struct xn_batch *batch, uint64_t exec_ns)
+{
+    const struct xn_model_cost *predicted = &batch->model->cost[batch->instance];
+    struct xn_cost cost = {0};
+
+    if (predicted->full_ns) {
+        xn_cost_observe(&cost, 1, predicted->one_ns);
+        xn_cost_observe(&cost, batch->model->max_batch, predicted->full_ns);
+    }
+    return exec_ns / PREDICTION_MAX < xn_cost_predict(&cost, batch->n) ? cost : (struct xn_cost){0};
+}
+
 static void observe_cost(struct instance *instance, const struct xn_batch *batch, uint64_t exec_ns)
 {
     uint32_t slot = batch->model->slot;
@@ -354,7 +371,7 @@ static void observe_cost(struct instance *instance, const struct xn_batch *batch
         return; /* the last batches of a model that has been replaced */
     if (batch->model->generation > instance->generation[slot]) {
         instance->generation[slot] = batch->model->generation;
-        instance->cost[slot] = (struct xn_cost){0};
+        instance->cost[slot] = first_cost(batch, exec_ns);
     }
     xn_cost_observe(&instance->cost[slot], batch->n, exec_ns);
 }

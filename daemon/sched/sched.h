@@ -13,7 +13,8 @@
  *
  * It goes to the instance with the least expected completion, max(now, when it is free) + cost(model, n), over all healthy instances that have the
  * model; of equals to the first. While a busy instance is expected to finish it sooner than the idle one that asks, it stays queued (and may grow). Costs are
- * measured at run time, for each (model, instance): cost(n) = fixed + n * per_image. A model reloaded under its name is measured anew.
+ * measured at run time, for each (model, instance): cost(n) = fixed + n * per_image. What a backend predicts counts as two
+ * measurements, once there is one. A model reloaded under its name is measured anew.
  *
  * Threads: the caller serialises all calls (dispatch.c holds its lock). No allocation after xn_sched_new. */
 #ifndef XN_DAEMON_SCHED_SCHED_H

@@ -25,16 +25,10 @@
 #include "accel/cpu/plan.h"
 #include "common/clock.h"
 #include "tests/support/random_network.h"
+#include "tests/support/samples.h"
 
-#define SAMPLES_MAX 4096u
-#define SAMPLES_MIN 11u
-#define BATCH_MAX   8u
-#define SAMPLE_NS   50000.0 /* at least, of a layer */
-
-struct samples {
-    double ns[SAMPLES_MAX];
-    size_t n;
-};
+#define BATCH_MAX 8u
+#define SAMPLE_NS 50000.0 /* at least, of a layer */
 
 static const struct xn_cpu_kernels *kernels;
 static double seconds = 0.5;
@@ -46,25 +40,6 @@ static _Noreturn void die(const struct xn_error *error)
 {
     fprintf(stderr, "xnor-bench: %s\n", error->text);
     exit(1);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/** The value below which `part` of the samples lie. Sorts them. */
-static double percentile(struct samples *s, double part)
-{
-    qsort(s->ns, s->n, sizeof(double), ascending);
-    return s->ns[(size_t)(part * (double)(s->n - 1) + 0.5)];
-}
-
-static void add_sample(struct samples *s, double ns)
-{
-    if (s->n < SAMPLES_MAX)
-        s->ns[s->n++] = ns;
 }
 
 /** Time of one multiply-accumulate at the ceiling. */
@@ -227,15 +202,15 @@ static void sample_layer(struct layer *layer)
     }
     mac_ns = (mac_ns + ceiling_mac_ns()) / 2;
     ns /= layer->repeats;
-    add_sample(&layer->runs, ns);
-    add_sample(&layer->ceiling, mac_ns);
-    add_sample(&layer->ratio, (double)layer->macs * mac_ns / ns);
+    samples_add(&layer->runs, ns);
+    samples_add(&layer->ceiling, mac_ns);
+    samples_add(&layer->ratio, (double)layer->macs * mac_ns / ns);
 }
 
 static void print_layer(struct layer *layer, bool last)
 {
-    const double ns = percentile(&layer->runs, 0.5), p5_ns = percentile(&layer->runs, 0.05);
-    const double ceiling_ns = percentile(&layer->ceiling, 0.5), ratio = percentile(&layer->ratio, 0.5);
+    const double ns = samples_percentile(&layer->runs, 0.5), p5_ns = samples_percentile(&layer->runs, 0.05);
+    const double ceiling_ns = samples_percentile(&layer->ceiling, 0.5), ratio = samples_percentile(&layer->ratio, 0.5);
     const double macs = (double)layer->macs;
     const struct xn_random_layer *s = &layer->shape;
 
@@ -303,19 +278,19 @@ static void measure(struct xn_accel *accel, struct xn_accel_job *job, bool alone
 
     runs->n = ceiling->n = 0;
     while (runs->n < SAMPLES_MIN || (xn_clock_now_ns() < end_ns && runs->n < SAMPLES_MAX)) {
-        add_sample(ceiling, ceiling_mac_ns());
+        samples_add(ceiling, ceiling_mac_ns());
         const uint64_t start_ns = alone ? xn_clock_thread_cpu_ns() : xn_clock_now_ns();
         if (backend->submit(accel, job, &error) < 0 || backend->wait(accel, job, XN_NEVER_NS, &error) < 0)
             die(&error);
-        add_sample(runs, (double)((alone ? xn_clock_thread_cpu_ns() : xn_clock_now_ns()) - start_ns));
+        samples_add(runs, (double)((alone ? xn_clock_thread_cpu_ns() : xn_clock_now_ns()) - start_ns));
     }
 }
 
 static void print_run(const struct xn_network *network, uint32_t threads, uint32_t batch, struct samples *runs,
                       struct samples *ceiling, bool last)
 {
-    const double median_ns = percentile(runs, 0.5) / batch, p5_ns = percentile(runs, 0.05) / batch;
-    const double ceiling_ns = percentile(ceiling, 0.5) / threads, macs = (double)network->binary_macs;
+    const double median_ns = samples_percentile(runs, 0.5) / batch, p5_ns = samples_percentile(runs, 0.05) / batch;
+    const double ceiling_ns = samples_percentile(ceiling, 0.5) / threads, macs = (double)network->binary_macs;
 
     if (json)
         printf("      {\"threads\": %u, \"batch\": %u, \"images_per_s\": %.1f, \"image_us_median\": %.1f, "
@@ -474,7 +449,7 @@ static void print_steps(const struct xn_cpu_plan *plan, struct samples *runs)
     double total_ns = 0;
 
     for (uint32_t i = 0; i < plan->n_steps; i++)
-        total_ns += percentile(&runs[i], 0.5);
+        total_ns += samples_percentile(&runs[i], 0.5);
     if (json)
         printf("{\"network\": \"%s\", \"level\": \"%s\", \"steps\": [", plan->network->name, kernels->level);
     else
@@ -482,7 +457,7 @@ static void print_steps(const struct xn_cpu_plan *plan, struct samples *runs)
     for (uint32_t i = 0; i < plan->n_steps; i++) {
         const struct xn_cpu_step *step = &plan->steps[i];
         const struct xn_value *out = &plan->network->values[step->layer + 1];
-        const double ns = percentile(&runs[i], 0.5);
+        const double ns = samples_percentile(&runs[i], 0.5);
         if (json)
             printf("%s\n  {\"layer\": %u, \"kind\": \"%s\", \"chain\": \"%s\", \"us\": %.3f}", i ? "," : "",
                    step->layer + 1, step_kind(step), step_chain(step), ns / 1e3);
@@ -516,7 +491,7 @@ static void bench_steps(const char *path)
         for (uint32_t i = 0; i < plan->n_steps; i++) {
             const uint64_t start_ns = xn_clock_now_ns();
             xn_cpu_plan_step(plan, i, &image, 0, 1);
-            add_sample(&runs[i], (double)(xn_clock_now_ns() - start_ns));
+            samples_add(&runs[i], (double)(xn_clock_now_ns() - start_ns));
         }
     print_steps(plan, runs);
     free(logits);

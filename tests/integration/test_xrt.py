@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -136,6 +137,53 @@ def test_the_contract_is_kept(options: str) -> None:
         text = done.stdout + done.stderr
         assert done.returncode == 0 and "# skipped xrt" not in text, text[-4000:]
         assert program == "test_hot_path" or "[xrt]" in text
+
+
+def test_units_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    """Short runs on one unit are answered while a long one is on its way on the other of the same card, which lasts four times as long as all of them."""
+    image, order = bytes(28 * 28), []
+    model = {"path": str(ROOT / "models/fashion-depthwise/fashion-depthwise.xnor"), "max_batch": 64}
+    with cards(tmp_path, "--cards 1 --units 2 --geometry 2T --engine scalar --timing model --skip-compute --clock 1") as xclbin, \
+            daemon(tmp_path, [model], accelerators=[{"kind": "xrt", "image": str(xclbin)}]) as server:
+
+        def work(name: str, body: bytes) -> None:
+            assert server.post("/infer", body, "application/octet-stream").status == 200
+            order.append(name)
+
+        while min(instance["batches"] for instance in server.get("/v1/status").json()["instances"]) == 0:  # so that it is known what they take
+            pair = [threading.Thread(target=work, args=("before", 4 * image)) for _ in range(2)]
+            for thread in pair:
+                thread.start()
+            for thread in pair:
+                thread.join()
+        order.clear()
+        long = threading.Thread(target=work, args=("long", 64 * image))
+        long.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(unit["running"] for unit in json.loads((tmp_path / "stats.json").read_text())["cards"][0]["units"]):
+            assert long.is_alive() and time.monotonic() < deadline
+            time.sleep(0.005)  # nothing depends on its length
+        for _ in range(8):
+            work("short", image)
+        long.join()
+    assert order == 8 * ["short"] + ["long"]
+
+
+def test_units_are_kept_busy() -> None:
+    """By the card's own counters, on cards that are slow enough for any host: busy at saturation, and four units do nearly four times what one does. Also what
+    `make bench` prints of XRT."""
+    command = [sys.executable, str(ROOT / "tests/bench/run"), "--build", str(BUILD), "--only-xrt", "--repeats", "1", "--seconds", "2", "--xrt-units", "1,4",
+               "--xrt-clock", "10", "--xrt-network", str(ROOT / "models/fashion-mnist/fashion-mnist.xnor")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)["xrt"]
+    print(f"# {seen['scaling']['units']}")
+    assert [len(units["busy"]) for units in seen["scaling"]["units"].values()] == [1, 4]
+    for units in seen["scaling"]["units"].values():
+        assert all(0.95 <= busy <= 1 for busy in units["busy"]) and units["of_model"] <= 1.01, units
+    assert seen["scaling"]["units"]["4"]["times_first"] >= 3.8, seen
+    for run in seen["path"]["runs"]:
+        assert 0 < run["copies_us"] < run["path_us"] < run["engine_us"], run
 
 
 def refused(tmp_path: Path, accelerators: list[dict[str, Any]], errors: int = 1) -> str:

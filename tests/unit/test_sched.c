@@ -330,6 +330,40 @@ static void test_a_backlog_is_for_all(void **state)
     }
 }
 
+/** An instance whose first batch, of one image, stalled still gets full ones, of which its backend has said what they take. */
+static void test_a_stalled_first_image_is_not_held_against_full_batches(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 8, 2000);
+    (void)state;
+
+    bed_init(&bed, 2, 1);
+    model.generation = 1;
+    model.cost[0] = model.cost[1] = (struct xn_model_cost){.one_ns = 500 * US, .full_ns = 2200 * US};
+    measure(&bed, &model, 0, 8, 2200 * US);
+    measure(&bed, &model, 1, 1, 7 * MS);
+    for (uint32_t i = 0; i < 4 * 8; i++)
+        (void)push(&bed, &model, XN_NEVER_NS, T0);
+    assert_non_null(xn_sched_next(bed.sched, 0, T0));
+    assert_non_null(xn_sched_next(bed.sched, 1, T0));
+    xn_sched_free(bed.sched);
+}
+
+/** A prediction that is wrong by far, as for a simulated card, does not make runs look hung that are not. */
+static void test_a_prediction_that_is_wrong_by_far_is_dropped(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 8, 2000);
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    model.generation = 1;
+    model.cost[0] = (struct xn_model_cost){.one_ns = 500 * US, .full_ns = 2200 * US};
+    measure(&bed, &model, 0, 1, 300 * MS);
+    assert_int_equal(xn_sched_cost_ns(bed.sched, 0, 0, 8), 8 * 300 * MS);
+    xn_sched_free(bed.sched);
+}
+
 static void test_quarantine_and_models_not_everywhere(void **state)
 {
     struct bed bed;
@@ -783,6 +817,8 @@ int main(void)
         cmocka_unit_test(test_fast_busy_instance_is_preferred_until_it_is_late),
         cmocka_unit_test(test_equal_instances_are_asked_a_batch_each),
         cmocka_unit_test(test_a_backlog_is_for_all),
+        cmocka_unit_test(test_a_stalled_first_image_is_not_held_against_full_batches),
+        cmocka_unit_test(test_a_prediction_that_is_wrong_by_far_is_dropped),
         cmocka_unit_test(test_quarantine_and_models_not_everywhere),
         cmocka_unit_test(test_expiry_waiting_and_running),
         cmocka_unit_test(test_bounds_and_announcements),

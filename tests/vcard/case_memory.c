@@ -56,6 +56,7 @@ int case_memory(int argc, char **argv)
     (void)argc, (void)argv;
     for (unsigned i = 0; i < 2; i++) {
         const uint64_t address = xrtBOAddress(units[i].stream.handle);
+        CHECK(address % 4096 == 0, "alignment");
         CHECK(xrtKernelArgGroupId(units[i].kernel, ARG_INPUT) == (int)i, "bank of unit %u", i);
         CHECK((address - XN_VCARD_MEMORY_BASE) / bank_bytes == i, "address %llx", (unsigned long long)address);
         check_ranges(&device, i);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * How long the way of a run is, and whether units can be kept busy. */
+#include <pthread.h>
 #include <string.h>
 
 #include <ert.h>
@@ -30,24 +31,51 @@ int case_rate(int argc, char **argv)
     return 0;
 }
 
-/** transfer MIB TIMES: to the card and back. */
+/** What one connection transfers. */
+struct transfer {
+    struct bed_device device;
+    struct bed_unit unit;
+    unsigned times;
+    pthread_t thread;
+};
+
+static void *transfer_main(void *argument)
+{
+    const struct transfer *t = argument;
+
+    for (unsigned i = 0; i < t->times; i++) {
+        bed_to_card(&t->unit.stream);
+        CHECK(bed_from_card(&t->unit.stream) == 0, "from the card");
+    }
+    return NULL;
+}
+
+/** transfer MIB TIMES CONNECTIONS: each of them, of a unit of its own, to the card and back at the same time. */
 int case_transfer(int argc, char **argv)
 {
-    struct bed_device device = bed_open(0);
+    struct transfer t[UNITS_MAX];
+    size_t bytes = 0;
 
-    CHECK(argc == 2, "transfer MIB TIMES");
-    const unsigned times = (unsigned)atoi(argv[1]);
-    struct bed_unit unit = bed_unit_open(&device, 0, 0, (size_t)atoi(argv[0]) << 20, 0, 0);
-    bed_to_card(&unit.stream);
-    const uint64_t begin_ns = xn_clock_now_ns();
-    for (unsigned i = 0; i < times; i++) {
-        bed_to_card(&unit.stream);
-        CHECK(bed_from_card(&unit.stream) == 0, "from the card");
+    CHECK(argc == 3, "transfer MIB TIMES CONNECTIONS");
+    const unsigned n = (unsigned)atoi(argv[2]);
+    CHECK(n <= UNITS_MAX, "%u connections", n);
+    for (unsigned i = 0; i < n; i++) {
+        t[i].device = bed_open(0);
+        t[i].unit = bed_unit_open(&t[i].device, i, 0, (size_t)atoi(argv[0]) << 20, 0, 0);
+        t[i].times = (unsigned)atoi(argv[1]);
+        bed_to_card(&t[i].unit.stream);
+        bytes += 2 * t[i].times * t[i].unit.stream.bytes;
     }
-    const double seconds = (double)(xn_clock_now_ns() - begin_ns) * 1e-9;
-    printf("# GB/s %.3f\n", 2.0 * times * (double)unit.stream.bytes * 1e-9 / seconds);
-    bed_unit_close(&unit);
-    bed_close(&device);
+    const uint64_t begin_ns = xn_clock_now_ns();
+    for (unsigned i = 0; i < n; i++)
+        CHECK(pthread_create(&t[i].thread, NULL, transfer_main, &t[i]) == 0, "thread");
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(t[i].thread, NULL);
+    printf("# GB/s %.3f\n", (double)bytes / (double)(xn_clock_now_ns() - begin_ns));
+    for (unsigned i = 0; i < n; i++) {
+        bed_unit_close(&t[i].unit);
+        bed_close(&t[i].device);
+    }
     return 0;
 }
 

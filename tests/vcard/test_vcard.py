@@ -141,10 +141,21 @@ def test_time_is_the_models(tmp_path: Path) -> None:
         assert unit["busy_s"] >= unit["model_s"]
 
 
+def test_idle_time_is_counted(tmp_path: Path) -> None:
+    """Busy and idle come to the time from the first start to the last end."""
+    stats = tmp_path / "stats.json"
+    out = run(BUILD, f"--stats {stats}", "rate", 1000)
+    whole_s = 1000 * float(out.split("# ")[1].split()[0]) * 1e-6
+    seen = read_stats(stats)
+    unit = seen["cards"][0]["units"][0]
+    assert unit["runs"] == 1001 and unit["idle_s"] > 0
+    assert 0.8 * whole_s < unit["busy_s"] + unit["idle_s"] < seen["uptime_s"]
+
+
 def test_link_has_a_speed() -> None:
-    """--pcie: transfers take their bytes' time at least, small ones by what they owe."""
-    for mib, times in ((4, 5), (1, 20)):
-        out = run(BUILD, "--engine scalar --pcie 0.25", "transfer", mib, times)
+    """--pcie: transfers take their bytes' time at least, small ones by what they owe, those of several connections one behind another."""
+    for mib, times, connections in ((4, 5, 1), (1, 20, 1), (4, 5, 2)):
+        out = run(BUILD, "--units 2 --engine scalar --pcie 0.25", "transfer", mib, times, connections)
         assert 0.05 < float(out.split("GB/s ")[1].split()[0]) <= 0.251
 
 
