@@ -112,10 +112,10 @@ static struct {
     uint32_t images;
 } engine;
 
-static int noted_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes,
+static int noted_buffer_new(struct xn_xrt_unit *unit, uint32_t argument, uint64_t bytes, int is_cached,
                             struct xn_xrt_buffer **ret_buffer, void **ret_host, struct xn_xrt_why *why)
 {
-    const int r = engine.real->buffer_new(unit, argument, bytes, ret_buffer, ret_host, why);
+    const int r = engine.real->buffer_new(unit, argument, bytes, is_cached, ret_buffer, ret_host, why);
 
     for (uint32_t i = 0; r == 0 && i < STATUSES_MAX; i++)
         if (engine.statuses[i].buffer == *ret_buffer)
@@ -178,6 +178,7 @@ struct work {
     struct xn_xrt_device *device;
     struct xn_xrt_unit *unit;
     struct xn_accel_model *model; /* of table, as the backend has it */
+    struct xn_xrt_store store;    /* of that */
 };
 
 static void copy_in(const struct work *w, uint8_t *to)
@@ -269,14 +270,16 @@ static void open_bare(struct work *w, const struct bed_device *device)
 static void open_table(struct work *w, const struct xn_network *network)
 {
     const struct xn_xrt_api *api = engine.real;
+    struct xn_xrt_place place = {.api = api};
     struct xn_xrt_why why;
     struct xn_error error;
 
     CHECK(api->open("0", &w->device, &why) == 0 && api->load(w->device, image, &why) == 0 &&
               api->unit_open(w->device, XN_XRT_KERNEL, XN_XRT_KERNEL "_3", &w->unit, &why) == 0,
           "%s", why.text);
+    place.unit = w->unit;
     if (xn_xrt_model_new(network, &engine.geometry, w->job.batch, &w->model, &error) < 0 ||
-        xn_xrt_model_settle(api, w->model, w->unit, &error) < 0)
+        xn_xrt_model_settle_locked(&w->store, w->model, &place, &error) < 0) /* nobody else has that store */
         die(&error);
     w->input_bytes = w->model->program->input_bytes;
     w->output_words = w->model->program->output_words;
@@ -284,7 +287,8 @@ static void open_table(struct work *w, const struct xn_network *network)
 
 static void close_table(struct work *w)
 {
-    xn_xrt_model_free(engine.real, w->model);
+    xn_xrt_model_evict_locked(engine.real, &w->store, w->model);
+    xn_xrt_model_free(w->model);
     engine.real->unit_close(w->unit);
     engine.real->close(w->device);
 }
