@@ -496,6 +496,8 @@ bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint64_t start_ns
     double sharers = XN_MAX((double)(count(&instance->peers_start) + at_end) / 2, 1);
 
     atomic_store_explicit(&instance->attributed_ns, XN_MAX(from_ns, end_ns), memory_order_relaxed);
+    if (running) /* its next batch is under way and its time begins here */
+        atomic_store_explicit(&instance->peers_start, at_end, memory_order_relaxed);
     if (!isnan(watts)) {
         *ret_joules = mean_watts(&p->feeds[feed], from_ns, end_ns) * seconds / sharers;
         *ret_source = p->feeds[feed].source;

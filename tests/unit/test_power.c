@@ -387,6 +387,36 @@ static void test_overlapping_batches(void **state)
     teardown(&b);
 }
 
+/* An instance that is never idle, as batches are in flight one behind another, notices when another of its domain begins and ends. */
+static void test_sharers_of_a_long_spell(void **state)
+{
+    (void)state;
+    struct board b;
+    enum xn_energy_source source;
+    double joules, sum = 0;
+
+    setup(&b, "alveo", (const char *const[]){"0000:65:00.1", "0000:65:00.1", NULL});
+    begin(&b);
+    for (int i = 0; i <= 4; i++)
+        sample_at(&b, i);
+    xn_power_busy(b.power, 0, true, T0);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source));
+    assert_near(joules, 21.5);
+    xn_power_busy(b.power, 1, true, T0 + XN_NS_PER_S);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + 2 * XN_NS_PER_S, &joules, &source));
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(xn_power_batch_energy(b.power, i, T0 + 2 * XN_NS_PER_S, T0 + 3 * XN_NS_PER_S, &joules, &source));
+        assert_near(joules, 21.5 / 2);
+        sum += joules;
+    }
+    assert_near(sum, 21.5); /* no more than the card took */
+    xn_power_busy(b.power, 1, false, T0 + 3 * XN_NS_PER_S);
+    (void)xn_power_batch_energy(b.power, 0, T0 + 3 * XN_NS_PER_S, T0 + 3 * XN_NS_PER_S + 1, &joules, &source);
+    assert_true(xn_power_batch_energy(b.power, 0, T0 + 3 * XN_NS_PER_S, T0 + 4 * XN_NS_PER_S + 1, &joules, &source));
+    assert_near(joules, 21.5);
+    teardown(&b);
+}
+
 /* A virtual card's sensor is no sensor, and says so. */
 static void test_simulated(void **state)
 {
@@ -466,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_long_batch),
         cmocka_unit_test(test_overlapping_batches),
+        cmocka_unit_test(test_sharers_of_a_long_spell),
         cmocka_unit_test(test_simulated),
         cmocka_unit_test(test_thread),
 #ifdef XN_FAULTS
