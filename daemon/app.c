@@ -152,13 +152,13 @@ static void batch_done(void *user, const struct xn_batch *batch, uint64_t exec_n
 }
 
 static bool batch_energy(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns,
-                         double *ret_joules, bool *ret_estimated)
+                         double *ret_joules, enum xn_energy_source *ret_source)
 {
     struct xn_app *app = user;
 
-    if (!xn_power_batch_energy(app->power, batch->instance, start_ns, end_ns, ret_joules, ret_estimated))
+    if (!xn_power_batch_energy(app->power, batch->instance, start_ns, end_ns, ret_joules, ret_source))
         return false;
-    xn_metrics_energy(app->metrics, batch->model->slot, batch->instance, *ret_joules, *ret_estimated);
+    xn_metrics_energy(app->metrics, batch->model->slot, batch->instance, *ret_joules, *ret_source);
     return true;
 }
 

@@ -19,6 +19,8 @@
 
 #include "common/fault.h"
 
+const char *const xn_energy_source_names[XN_ENERGY_SOURCES] = {"sensor", "estimate", "simulated"};
+
 /* A model with what only this file needs. */
 struct entry {
     struct xn_model model; /* first: an xn_model is its entry */

@@ -9,6 +9,15 @@
 #include "accel/accel.h"
 #include "daemon/config.h"
 
+/** Where a figure of energy comes from. Figures of different sources are never added up. */
+enum xn_energy_source {
+    XN_ENERGY_SENSOR,    /**< measured */
+    XN_ENERGY_ESTIMATE,  /**< declared watts and utilisation */
+    XN_ENERGY_SIMULATED, /**< the sensor of a virtual card */
+    XN_ENERGY_SOURCES,
+};
+extern const char *const xn_energy_source_names[XN_ENERGY_SOURCES]; /**< as labels and answers have them */
+
 #define XN_INSTANCES_MAX 64u
 
 /** All open instances, in configuration order; fixed from start to stop. */

@@ -46,7 +46,7 @@ struct xn_item {
     uint32_t instance; /**< index in xn_instances; UINT32_MAX until it is in a batch */
     uint32_t attempts; /**< runs that failed under it */
     double energy_j;   /**< its share; < 0: not measured */
-    bool energy_estimated;
+    enum xn_energy_source energy_source;
     atomic_int settled;    /**< XN_ITEM_UNSETTLED, then its status; release by xn_item_settle, acquire by readers */
     struct xn_error error; /**< text for a negative status; written before it settles, by the winner only */
 };

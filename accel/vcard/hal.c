@@ -325,6 +325,16 @@ int xn_hal_reset(void *handle)
     return xn_hal_ask(device, XN_VCARD_RESET, 0, 0, -1, NULL); /* STOPPED comes before the answer: hal_exec.c */
 }
 
+unsigned xn_hal_index(const void *handle)
+{
+    return ((const struct xn_hal_device *)handle)->index;
+}
+
+unsigned xn_hal_clock_mhz(const void *handle)
+{
+    return ((const struct xn_hal_device *)handle)->hello.clock_mhz;
+}
+
 int xclResetDevice(xclDeviceHandle handle, enum xclResetKind kind)
 {
     (void)kind;

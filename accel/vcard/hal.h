@@ -107,6 +107,8 @@ void xn_hal_free_buffers(struct xn_hal_device *device);
 
 /* hal.c, called by glue.cpp */
 int xn_hal_reset(void *handle);
+unsigned xn_hal_index(const void *handle);
+unsigned xn_hal_clock_mhz(const void *handle);
 
 /* glue.cpp: XRT's own objects. NULL, -EINVAL: XRT threw. */
 void *xn_hal_core_new(void *handle, unsigned index);

@@ -26,7 +26,6 @@ enum {
     OPTION_BUS_ERROR,
     OPTION_ENGINE,
     OPTION_POWER,
-    OPTION_HWMON,
     OPTION_FAULT,
     OPTION_SEED,
     OPTION_SLOW,
@@ -47,7 +46,6 @@ static const struct option names[] = {{"cards", required_argument, NULL, OPTION_
                                       {"bus-error", required_argument, NULL, OPTION_BUS_ERROR},
                                       {"engine", required_argument, NULL, OPTION_ENGINE},
                                       {"power", required_argument, NULL, OPTION_POWER},
-                                      {"hwmon", required_argument, NULL, OPTION_HWMON},
                                       {"fault", required_argument, NULL, OPTION_FAULT},
                                       {"seed", required_argument, NULL, OPTION_SEED},
                                       {"slow-ms", required_argument, NULL, OPTION_SLOW},
@@ -74,8 +72,8 @@ const char *xn_vcard_options_help(void)
            "  --seed S           faults at random distances of mean N instead\n"
            "  --slow-ms MS       what slow adds to a run (100)\n"
            "  --revive-ms MS     until a card that crashed is back (1000)\n"
-           "  --power IDLE,BUSY  watts of a card (10,25)\n"
-           "  --hwmon DIR        keep DIR/hwmonN/power1_input of card N\n"
+           "  --power IDLE,BUSY[/...]  watts of a card; of the first, the second and so on, the last one's of all "
+           "others (10,25)\n"
            "  --stats FILE       keep counters of cards and units, as JSON\n"
            "  --help             this\n";
 }
@@ -132,6 +130,23 @@ static bool faults(const char *text, uint32_t every[XN_VCARD_FAULTS])
     return true;
 }
 
+/** "10,25/20,60": of the cards in turn, the last ones of all others. */
+static bool power(const char *text, struct xn_vcard_watts watts[XN_VCARD_CARDS_MAX])
+{
+    struct xn_vcard_watts last = {0};
+
+    for (uint32_t i = 0; i < XN_VCARD_CARDS_MAX; i++) {
+        if (text) {
+            const char *more = strchr(text, '/');
+            if (!decimal(text, ',', &last.idle, &text) || !decimal(text, more ? '/' : '\0', &last.busy, &text))
+                return false;
+            text = more ? text : NULL;
+        }
+        watts[i] = last;
+    }
+    return !text;
+}
+
 static bool take_number(int option, const char *value, struct xn_vcard_options *o)
 {
     uint32_t mib;
@@ -162,7 +177,6 @@ static bool take_number(int option, const char *value, struct xn_vcard_options *
 static bool take(int option, const char *value, struct xn_vcard_options *o)
 {
     double gb_s;
-    const char *busy;
 
     switch (option) {
     case OPTION_TIMING:
@@ -175,7 +189,7 @@ static bool take(int option, const char *value, struct xn_vcard_options *o)
         o->link_bytes_s = (uint64_t)(gb_s * 1e9);
         return true;
     case OPTION_POWER:
-        return decimal(value, ',', &o->idle_w, &busy) && decimal(busy, '\0', &o->busy_w, NULL);
+        return power(value, o->watts);
     case OPTION_FAULT:
         return faults(value, o->fault_every);
     case OPTION_SKIP:
@@ -183,9 +197,6 @@ static bool take(int option, const char *value, struct xn_vcard_options *o)
         return true;
     case OPTION_ENGINE:
         o->engine = value;
-        return true;
-    case OPTION_HWMON:
-        o->hwmon = value;
         return true;
     case OPTION_STATS:
         o->stats = value;
@@ -204,12 +215,13 @@ int xn_vcard_options_parse(int argc, char **argv, struct xn_vcard_options *ret_o
                                  .memory_bytes = UINT64_C(1024) << 20,
                                  .clock_mhz = 250,
                                  .engine = "auto",
-                                 .idle_w = 10,
-                                 .busy_w = 25,
                                  .slow_ms = 100,
                                  .revive_ms = 1000};
     int option, at = 0;
     int r = xn_engine_geometry_parse("4T", &o.geometry, error);
+
+    for (uint32_t i = 0; i < XN_VCARD_CARDS_MAX; i++)
+        o.watts[i] = (struct xn_vcard_watts){10, 25};
 
     opterr = 0;
     optind = 1;

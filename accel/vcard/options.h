@@ -19,6 +19,11 @@ enum xn_vcard_fault {
 };
 extern const char *const xn_vcard_fault_names[XN_VCARD_FAULTS];
 
+/** Of a card, and with all its units busy. */
+struct xn_vcard_watts {
+    double idle, busy;
+};
+
 struct xn_vcard_options {
     uint32_t cards, units, banks;
     struct xn_isa_geometry geometry;
@@ -29,8 +34,7 @@ struct xn_vcard_options {
     bool hangs_on_bus;     /**< an address outside of memory hangs the unit; else its status says so */
     uint64_t link_bytes_s; /**< 0: no limit */
     const char *engine;    /**< "auto", "hls", "scalar" or a path */
-    double idle_w, busy_w;
-    const char *hwmon;                     /**< folder, or NULL */
+    struct xn_vcard_watts watts[XN_VCARD_CARDS_MAX];
     uint32_t fault_every[XN_VCARD_FAULTS]; /**< 0: never */
     uint64_t seed;                         /**< of the faults; 0: exactly every so many */
     uint32_t slow_ms;

@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -56,6 +57,26 @@
 /** Platform that the card calls itself, and for which its xclbin is made. */
 #define XN_VCARD_PLATFORM "xnor_vcard_1"
 
+/** PCI address of card N: in the last domain there is, which no machine has, so that a virtual card is never taken for one that is there.
+ *  Function 1, as the one of an Alveo that users open. */
+#define XN_VCARD_PCI_DOMAIN   0xffffu
+#define XN_VCARD_PCI_BUS(n)   ((n) + 1u)
+#define XN_VCARD_PCI_FUNCTION 1u
+
+struct xn_vcard_address {
+    char text[16];
+};
+
+/** "ffff:01:00.1" of card 0. */
+static inline struct xn_vcard_address xn_vcard_address_of(uint32_t card)
+{
+    struct xn_vcard_address address;
+
+    (void)snprintf(address.text, sizeof(address.text), "%04x:%02x:00.%x", XN_VCARD_PCI_DOMAIN,
+                   XN_VCARD_PCI_BUS(card & 0x7f), XN_VCARD_PCI_FUNCTION);
+    return address;
+}
+
 /** What struct xn_isa_status has in `error` where the card, not the program, went wrong; above enum xn_isa_error. */
 enum xn_vcard_error {
     XN_VCARD_ERROR_BUS =
@@ -67,6 +88,7 @@ enum xn_vcard_error {
 #define XN_VCARD_ENV_FOLDER "XNOR_VCARD_DIR"    /**< sockets are FOLDER/card-N */
 #define XN_VCARD_ENV_CARDS  "XNOR_VCARD_CARDS"  /**< 1..XN_VCARD_CARDS_MAX */
 #define XN_VCARD_ENV_XCLBIN "XNOR_VCARD_XCLBIN" /**< for programs: the xclbin of these cards */
+#define XN_VCARD_ENV_SYSFS  "XNOR_VCARD_SYSFS"  /**< for programs: what /sys would have of these cards (sysfs.h) */
 
 struct xn_vcard_hello {
     uint32_t magic;
@@ -117,6 +139,7 @@ static inline int xn_vcard_send_with_file(int socket, void *packet, size_t n, in
     /* Assigned, as C++ programs read this header too, whose compilers warn of C's initializers. */
     memset(&control, 0, sizeof(control));
     memset(&message, 0, sizeof(message));
+    memset(&control, 0, sizeof(control));
     message.msg_iov = &data;
     message.msg_iovlen = 1;
     message.msg_control = control.bytes;

@@ -24,8 +24,8 @@
 
 #include "accel/vcard/axlf.h"
 #include "accel/vcard/card.h"
-#include "accel/vcard/hwmon.h"
 #include "accel/vcard/stats.h"
+#include "accel/vcard/sysfs.h"
 #include "common/clock.h"
 
 #define READING_MS   250u  /**< between two writings of counters and power */
@@ -37,7 +37,7 @@
 struct keeper {
     const struct xn_vcard_options *options;
     struct xn_vcard_stats *stats; /**< shared with the cards */
-    char folder[PATH_BYTES];
+    char folder[PATH_BYTES], sysfs[PATH_BYTES + 4];
     bool owns_folder;
     pid_t cards[XN_VCARD_CARDS_MAX];        /**< 0: dead */
     uint64_t lives[XN_VCARD_CARDS_MAX];     /**< processes that a card has had */
@@ -98,13 +98,24 @@ static bool start_card(struct keeper *keeper, uint32_t index)
     return is_up;
 }
 
+/** Bring its energy up to now and show its power. */
+static void read_power(struct keeper *keeper, uint32_t index)
+{
+    xn_vcard_power_account(keeper->options, index, &keeper->stats->cards[index], &keeper->power[index]);
+    const int r = xn_vcard_sysfs_write(keeper->sysfs, index, &keeper->power[index]);
+    if (r < 0)
+        complain(keeper->sysfs, strerror(-r));
+}
+
 static void on_card_end(struct keeper *keeper, uint32_t index)
 {
     struct xn_vcard_card_stats *stats = &keeper->stats->cards[index];
 
+    read_power(keeper, index); /* up to here */
     keeper->cards[index] = 0;
     keeper->revive_ns[index] = xn_clock_now_ns() + keeper->options->revive_ms * XN_NS_PER_MS;
     xn_vcard_set(&stats->process, 0);
+    read_power(keeper, index);
     if (!keeper->ends)
         xn_vcard_count(&stats->deaths, 1);
     for (uint32_t i = 0; i < keeper->options->units; i++)
@@ -168,6 +179,7 @@ XN_NORETURN static void be_command(const struct keeper *keeper, char **command, 
     setenv(XN_VCARD_ENV_FOLDER, keeper->folder, 1);
     snprintf(text, sizeof(text), "%s/xnor.xclbin", keeper->folder);
     setenv(XN_VCARD_ENV_XCLBIN, text, 1);
+    setenv(XN_VCARD_ENV_SYSFS, keeper->sysfs, 1);
     setenv("XILINX_XRT", xrt, 1);
     unsetenv("XCL_EMULATION_MODE");
     sigprocmask(SIG_SETMASK, &keeper->mask_before, NULL);
@@ -243,22 +255,19 @@ static int catch_signals(struct keeper *keeper)
 static void write_readings(struct keeper *keeper)
 {
     const struct xn_vcard_options *o = keeper->options;
-    int r = o->stats ? xn_vcard_stats_write(keeper->stats, o, o->stats) : 0;
 
+    for (uint32_t i = 0; i < o->cards; i++)
+        read_power(keeper, i);
+    const int r = o->stats ? xn_vcard_stats_write(keeper->stats, o, o->stats) : 0;
     if (r < 0)
         complain(o->stats, strerror(-r));
-    for (uint32_t i = 0; o->hwmon && i < o->cards; i++) {
-        r = xn_vcard_hwmon_write(o, i, &keeper->stats->cards[i], &keeper->power[i]);
-        if (r < 0)
-            complain(o->hwmon, strerror(-r));
-    }
 }
 
 /** Milliseconds until something is due. */
 static int wait_ms(const struct keeper *keeper, uint64_t reading_ns)
 {
     const uint64_t now_ns = xn_clock_now_ns();
-    uint64_t due_ns = keeper->options->stats || keeper->options->hwmon ? reading_ns : now_ns + XN_NS_PER_S;
+    uint64_t due_ns = reading_ns;
 
     for (uint32_t i = 0; i < keeper->options->cards; i++)
         if (!keeper->cards[i])
@@ -316,8 +325,10 @@ static bool make_folder(struct keeper *keeper, const char *folder)
         return false;
     }
     keeper->owns_folder = !folder;
-    if (folder || mkdtemp(keeper->folder))
+    if (folder || mkdtemp(keeper->folder)) {
+        snprintf(keeper->sysfs, sizeof(keeper->sysfs), "%s/sys", keeper->folder);
         return true;
+    }
     complain(keeper->folder, strerror(errno));
     keeper->owns_folder = false;
     return false;
@@ -333,8 +344,18 @@ static void remove_folder(const struct keeper *keeper)
     }
     snprintf(path, sizeof(path), "%s/xnor.xclbin", keeper->folder);
     unlink(path);
+    xn_vcard_sysfs_remove(keeper->sysfs, keeper->options->cards);
     if (keeper->owns_folder)
         rmdir(keeper->folder);
+}
+
+static bool add_to_sysfs(const struct keeper *keeper, uint32_t index)
+{
+    const int r = xn_vcard_sysfs_add(keeper->sysfs, index);
+
+    if (r < 0)
+        complain(keeper->sysfs, strerror(-r));
+    return r == 0;
 }
 
 static bool start(struct keeper *keeper, const char *folder, char **command)
@@ -343,7 +364,9 @@ static bool start(struct keeper *keeper, const char *folder, char **command)
         return false;
     bool ok = write_xclbin(keeper);
     for (uint32_t i = 0; ok && i < keeper->options->cards; i++)
-        ok = start_card(keeper, i);
+        ok = add_to_sysfs(keeper, i) && start_card(keeper, i);
+    if (ok)
+        write_readings(keeper); /* a sensor is there when its card is */
     if (ok && command)
         ok = start_command(keeper, command);
     return ok;
@@ -365,7 +388,8 @@ int xn_vcard_serve(const struct xn_vcard_options *options, const char *folder, c
         keeper.status = 1;
     keeper.ends = true;
     end_cards(&keeper);
-    write_readings(&keeper);
+    if (keeper.sysfs[0])
+        write_readings(&keeper);
     if (keeper.folder[0])
         remove_folder(&keeper);
     if (keeper.signals >= 0)

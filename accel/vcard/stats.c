@@ -30,11 +30,13 @@ static void write_unit(FILE *f, const struct xn_vcard_unit_stats *u, uint32_t in
     fprintf(f, "}}%s\n", is_last ? "" : ",");
 }
 
-static void write_card(FILE *f, const struct xn_vcard_card_stats *c, uint32_t units, bool is_last)
+static void write_card(FILE *f, const struct xn_vcard_card_stats *c, uint32_t index, uint32_t units, bool is_last)
 {
     fprintf(f,
-            "    {\"process\": %" PRIu64 ", \"deaths\": %" PRIu64 ", \"opens\": %" PRIu64 ", \"loads\": %" PRIu64
-            ", \"refused_loads\": %" PRIu64 ", \"resets\": %" PRIu64 ",\n      \"units\": [\n",
+            "    {\"address\": \"%s\", \"energy_j\": %.6f, \"process\": %" PRIu64 ", \"deaths\": %" PRIu64
+            ", \"opens\": %" PRIu64 ", \"loads\": %" PRIu64 ", \"refused_loads\": %" PRIu64 ", \"resets\": %" PRIu64
+            ",\n      \"units\": [\n",
+            xn_vcard_address_of(index).text, (double)xn_vcard_counted(&c->energy_uj) * 1e-6,
             xn_vcard_counted(&c->process), xn_vcard_counted(&c->deaths), xn_vcard_counted(&c->opens),
             xn_vcard_counted(&c->loads), xn_vcard_counted(&c->refused_loads), xn_vcard_counted(&c->resets));
     for (uint32_t i = 0; i < units; i++)
@@ -54,7 +56,7 @@ int xn_vcard_stats_write(const struct xn_vcard_stats *stats, const struct xn_vca
     fprintf(f, "{\n  \"uptime_s\": %.6f, \"clock_mhz\": %u,\n  \"cards\": [\n",
             (double)(xn_clock_now_ns() - stats->start_ns) * 1e-9, options->clock_mhz);
     for (uint32_t i = 0; i < options->cards; i++)
-        write_card(f, &stats->cards[i], options->units, i + 1 == options->cards);
+        write_card(f, &stats->cards[i], i, options->units, i + 1 == options->cards);
     fprintf(f, "  ]\n}\n");
     const bool failed = ferror(f);
     if (fclose(f) != 0 || failed || rename(temporary, path) < 0) {

@@ -27,7 +27,8 @@ struct xn_vcard_card_stats {
     xn_vcard_counter process; /**< its id; 0: dead */
     xn_vcard_counter deaths;
     xn_vcard_counter opens, loads, refused_loads, resets;
-    xn_vcard_counter up_ns; /**< since when it is up */
+    xn_vcard_counter energy_uj; /**< by the power model, while it was up */
+    xn_vcard_counter up_ns;     /**< since when it is up */
     struct xn_vcard_unit_stats units[XN_VCARD_UNITS_MAX];
 };
 

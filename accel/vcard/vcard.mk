@@ -24,7 +24,7 @@ $(BUILD)/obj/tests/vcard/%.o: CFLAGS_ALL += $(VCARD_FLAGS)
 $(BUILD)/obj/accel/vcard/glue.o: accel/vcard/glue.cpp | deps-build
 	@mkdir -p $(@D)
 	$(if $(filter 0,$(V)),@echo "  CXX   $<")
-	$(Q)$(VCARD_CXX) -std=c++17 -g $(OPT) -Wall -Wextra -Wpedantic -Wshadow $(if $(CI),-Werror) $(XRT_SANITIZE) -fPIC -c -o $@ $<
+	$(Q)$(VCARD_CXX) -std=c++17 -g $(OPT) -Wall -Wextra -Wpedantic -Wshadow $(if $(CI),-Werror) $(XRT_SANITIZE) -fPIC -I. -c -o $@ $<
 
 # XRT looks for its driver in $XILINX_XRT/lib. Of the static library only what has XRT's system and device is taken; where
 # glue.cpp has a function of these, it comes first and counts.

@@ -281,6 +281,23 @@ static double before_of(const char *metrics, const struct xn_metric *like)
 }
 
 /* Joules of one family an inference, by source; nothing where nothing was measured. */
+/* Images that ran on the instance, and through the model, of an energy sample; `all` where it is of no instance. */
+static double inferences_on(const struct reading r[2], const struct xn_metric *energy, double all)
+{
+    char accelerator[96], model[96];
+    const char *at = r[1].metrics;
+    struct xn_metric m;
+
+    xn_metric_label(energy, "accelerator", accelerator, sizeof(accelerator));
+    xn_metric_label(energy, "model", model, sizeof(model));
+    while (xn_metric_next(&at, &m)) {
+        if (xn_metric_is(&m, "xnord_instance_inferences_total") && xn_metric_has(&m, "accelerator", accelerator) &&
+            xn_metric_has(&m, "model", model))
+            return XN_MAX(m.value - before_of(r[0].metrics, &m), 1);
+    }
+    return all;
+}
+
 static void add_energy(json_t *array, const struct reading r[2], const char *family, const char *model,
                        double inferences)
 {
@@ -302,7 +319,7 @@ static void add_energy(json_t *array, const struct reading r[2], const char *fam
         }
         json_object_set_new(entry, "joules", json_real(joules));
         if (inferences > 0)
-            json_object_set_new(entry, "joules_per_inference", json_real(joules / inferences));
+            json_object_set_new(entry, "joules_per_inference", json_real(joules / inferences_on(r, &m, inferences)));
         json_array_append_new(array, entry);
     }
 }
@@ -500,7 +517,10 @@ static void print_energy(json_t *array, const char *title, const char *what)
                xn_words_joules(json_number_value(json_object_get(entry, "joules_per_inference"))).text,
                name ? name : "");
         printf(", %s%s)\n", source ? source : "",
-               source && strcmp(source, "estimate") == 0 ? ": declared, not measured" : "");
+               !source                            ? ""
+               : strcmp(source, "estimate") == 0  ? ": declared, not measured"
+               : strcmp(source, "simulated") == 0 ? ": a virtual card's model, not measured"
+                                                  : "");
     }
 }
 

@@ -198,7 +198,7 @@ static void print_result(struct xn_table *t, json_t *result, struct columns colu
     xn_table_cell(t, "%s", instance ? instance : "?");
     xn_table_cell(t, "%d", (int)json_integer_value(json_object_get(result, "batch_size")));
     if (columns.energy && json_is_number(energy))
-        xn_table_cell(t, "%s%s", source && strcmp(source, "estimate") == 0 ? "~" : "",
+        xn_table_cell(t, "%s%s", source && strcmp(source, "sensor") != 0 ? "~" : "",
                       xn_words_joules(json_number_value(energy)).text);
     else if (columns.energy)
         xn_table_cell(t, "-");
@@ -208,7 +208,7 @@ static void print_result(struct xn_table *t, json_t *result, struct columns colu
 static void print_table(const struct infer *infer)
 {
     struct columns columns = {false, false};
-    bool estimated = false;
+    bool estimated = false, simulated = false;
     json_t *result;
     size_t i;
 
@@ -218,6 +218,7 @@ static void print_table(const struct infer *infer)
         columns.decode |= json_object_get(json_object_get(result, "timings_us"), "decode") != NULL;
         columns.energy |= json_object_get(result, "energy_j") != NULL;
         estimated |= source && strcmp(source, "estimate") == 0;
+        simulated |= source && strcmp(source, "simulated") == 0;
     }
     char alignment[16];
     snprintf(alignment, sizeof(alignment), "llr%srrrlr%s", columns.decode ? "r" : "", columns.energy ? "r" : "");
@@ -238,6 +239,8 @@ static void print_table(const struct infer *infer)
     xn_table_end(t, stdout, 0);
     if (estimated)
         puts("~ an estimate from declared watts, not measured");
+    if (simulated)
+        puts("~ of a simulated card, not measured");
 }
 
 static void print_json(const struct infer *infer)

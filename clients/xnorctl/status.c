@@ -97,13 +97,14 @@ static double metric_risen(const struct span *span, const char *family, const ch
 
 /* ---- energy, power, refusals as JSON ------------------------------------------------------------------------------- */
 
-static const char *const sources[] = {"sensor", "estimate"};
+static const char *const sources[] = {"sensor", "estimate", "simulated"};
 
-/* Joules an inference of `model` in the span, of the source that has any: {source, joules, joules_per_inference}, or NULL where nothing was
- * measured. */
-static json_t *energy_of(const struct span *span, json_t *model)
+/* Joules an inference of a model (`label` "model") or an instance ("accelerator") in the span, of the source that has any: {label: name, source, joules,
+ * joules_per_inference}, or NULL where nothing was measured. */
+static json_t *energy_of(const struct span *span, const char *label, json_t *entry)
 {
-    double inferences = risen(span, "models", model, "inferences");
+    bool is_model = strcmp(label, "model") == 0;
+    double inferences = risen(span, is_model ? "models" : "instances", entry, is_model ? "inferences" : "images");
 
     for (size_t k = 0; k < XN_ARRAY_LEN(sources) && inferences > 0; k++) {
         double sum[2] = {0, 0};
@@ -113,12 +114,12 @@ static json_t *energy_of(const struct span *span, json_t *model)
             const char *at = texts[i];
             while (xn_metric_next(&at, &m)) {
                 if (xn_metric_is(&m, "xnord_inference_energy_joules_total") &&
-                    xn_metric_has(&m, "model", text_of(model, "name")) && xn_metric_has(&m, "source", sources[k]))
+                    xn_metric_has(&m, label, text_of(entry, "name")) && xn_metric_has(&m, "source", sources[k]))
                     sum[i] += m.value;
             }
         }
         if (sum[1] > sum[0])
-            return json_pack("{s:s, s:s, s:f, s:f}", "model", text_of(model, "name"), "source", sources[k], "joules",
+            return json_pack("{s:s, s:s, s:f, s:f}", label, text_of(entry, "name"), "source", sources[k], "joules",
                              sum[1] - sum[0], "joules_per_inference", (sum[1] - sum[0]) / inferences);
     }
     return NULL;
@@ -199,7 +200,7 @@ static json_t *to_json(const struct span *span, const char *url)
         json_object_set_new(
             model, "images_per_s",
             json_real(span->seconds > 0 ? risen(span, "models", model, "inferences") / span->seconds : 0));
-        json_t *joules = energy_of(span, model);
+        json_t *joules = energy_of(span, "model", model);
         if (joules)
             json_array_append_new(energy, joules);
     }
@@ -208,12 +209,28 @@ static json_t *to_json(const struct span *span, const char *url)
         if (span->seconds > 0)
             json_object_set_new(model, "utilisation",
                                 json_real(risen(span, "instances", model, "busy_seconds") / span->seconds));
+        json_t *joules = energy_of(span, "accelerator", model);
+        if (joules)
+            json_array_append_new(energy, joules);
     }
     json_object_set_new(root, "energy", energy);
     return root;
 }
 
 /* ---- text --------------------------------------------------------------------------------------------------------- */
+
+/* Joules an inference; "~": not measured. */
+static void energy_cell(struct xn_table *t, const struct span *span, const char *label, json_t *entry)
+{
+    json_t *energy = energy_of(span, label, entry);
+
+    if (energy)
+        xn_table_cell(t, "%s%s", strcmp(text_of(energy, "source"), "sensor") != 0 ? "~" : "",
+                      xn_words_joules(number_of(energy, "joules_per_inference")).text);
+    else
+        xn_table_cell(t, "-");
+    json_decref(energy);
+}
 
 static void print_models(const struct span *span)
 {
@@ -230,7 +247,6 @@ static void print_models(const struct span *span)
     json_array_foreach(json_object_get(span->now->status, "models"), i, model)
     {
         double images = risen(span, "models", model, "inferences"), batches = risen(span, "models", model, "batches");
-        json_t *energy = energy_of(span, model);
         xn_table_cell(t, "%s", text_of(model, "name"));
         xn_table_cell(t, "%.0f/%.0f", number_of(model, "queue_depth"), number_of(model, "queue_limit"));
         xn_table_cell(t, "%.0f", number_of(model, "inferences"));
@@ -239,19 +255,14 @@ static void print_models(const struct span *span)
             xn_table_cell(t, "%.2f", images / batches);
         else
             xn_table_cell(t, "-");
-        if (energy)
-            xn_table_cell(t, "%s%s", strcmp(text_of(energy, "source"), "estimate") == 0 ? "~" : "",
-                          xn_words_joules(number_of(energy, "joules_per_inference")).text);
-        else
-            xn_table_cell(t, "-");
-        json_decref(energy);
+        energy_cell(t, span, "model", model);
     }
     xn_table_end(t, stdout, 2);
 }
 
 static void print_instances(const struct span *span)
 {
-    struct xn_table *t = xn_table_new("llrrrrll");
+    struct xn_table *t = xn_table_new("llrrrrrll");
     json_t *instance;
     size_t i;
 
@@ -259,6 +270,7 @@ static void print_instances(const struct span *span)
     xn_table_cell(t, "STATE");
     xn_table_cell(t, "BUSY");
     xn_table_cell(t, "IMAGES");
+    xn_table_cell(t, "ENERGY/IMAGE");
     xn_table_cell(t, "FAILURES");
     xn_table_cell(t, "RESETS");
     xn_table_cell(t, "GEOMETRY");
@@ -270,6 +282,7 @@ static void print_instances(const struct span *span)
         xn_table_cell(t, "%s", json_is_true(json_object_get(instance, "healthy")) ? "in service" : "QUARANTINED");
         xn_table_cell(t, "%.0f %%", 100 * busy);
         xn_table_cell(t, "%.0f", number_of(instance, "images"));
+        energy_cell(t, span, "accelerator", instance);
         xn_table_cell(t, "%.0f", number_of(instance, "failures"));
         xn_table_cell(t, "%.0f", number_of(instance, "resets"));
         xn_table_cell(t, "%s", text_of(instance, "geometry"));
@@ -304,6 +317,8 @@ static void print_power(const struct reading *now)
         if (watts && strcmp(source, "estimate") == 0)
             printf("  power of %s: ~%.2f W (estimate from declared watts, not measured)\n", domain,
                    json_number_value(watts));
+        else if (watts && strcmp(source, "simulated") == 0)
+            printf("  power of %s: ~%.2f W (of a simulated card, not measured)\n", domain, json_number_value(watts));
         else if (watts)
             printf("  power of %s: %.2f W (%s, %s)\n", domain, json_number_value(watts), name, source);
         else if (strcmp(name, "none") != 0)

@@ -153,7 +153,9 @@ static void put_item(struct xn_text *text, const struct xn_call *call, const str
     if (item->energy_j >= 0) {
         xn_text_put(text, ",\"energy_j\":");
         xn_text_double(text, item->energy_j, 4);
-        xn_text_put(text, item->energy_estimated ? ",\"energy_source\":\"estimate\"" : ",\"energy_source\":\"sensor\"");
+        xn_text_put(text, ",\"energy_source\":\"");
+        xn_text_put(text, xn_energy_source_names[item->energy_source]);
+        xn_text_put(text, "\"");
     }
     xn_text_put(text, ",\"timings_us\":{");
     if (item->decode_start_ns) {

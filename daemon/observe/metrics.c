@@ -66,7 +66,7 @@ struct pair {
     struct histogram exec, size;
     counter reason[XN_CLOSE_COUNT];
     counter inferences, failures;
-    counter energy_nj[2]; /* measured, estimated */
+    counter energy_nj[XN_ENERGY_SOURCES];
 };
 
 struct instance {
@@ -153,10 +153,11 @@ void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, 
     add(status < 0 ? &pair->failures : &pair->inferences, batch->n);
 }
 
-void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules, bool estimated)
+void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules,
+                       enum xn_energy_source source)
 {
     if (slot < MODELS && instance < metrics->n_instances && joules > 0)
-        add(&metrics->instances[instance].models[slot].energy_nj[estimated], (uint64_t)(joules * 1e9 + 0.5));
+        add(&metrics->instances[instance].models[slot].energy_nj[source], (uint64_t)(joules * 1e9 + 0.5));
 }
 
 /* ---- labels and sources ---- */
@@ -255,7 +256,6 @@ void xn_metrics_free(struct xn_metrics *metrics)
 static const char *const route_names[XN_ROUTE_COUNT] = {"infer",  "v2_infer", "v2",   "metrics",
                                                         "health", "index",    "other"};
 static const char *const stage_names[XN_STAGE_COUNT] = {"receive", "decode", "queue", "execute", "respond"};
-static const char *const energy_names[2] = {"sensor", "estimate"};
 static const char *const reject_names[XN_REJECT_COUNT] = {
     "bad_request", "bad_image", "unsupported_media", "too_large",   "unknown_model", "queue_full", "no_buffer",
     "timeout",     "shutdown",  "accelerator",       "slow_client", "not_found",     "method",     "internal",
@@ -423,14 +423,19 @@ static void put_exec(struct render *r, const struct pair *pair, const char *labe
     put_histogram(r->text, "xnord_batch_duration_seconds", labels, &durations, &totals);
 }
 
+static void put_inferences(struct render *r, const struct pair *pair, const char *labels)
+{
+    xn_metrics_sample(r->text, "xnord_instance_inferences_total", labels, (double)get(&pair->inferences));
+}
+
 /* Energy that nobody measured is absent, not 0. */
 static void put_energy(struct render *r, const struct pair *pair, const char *labels)
 {
     char all[2 * LABEL_BYTES + 64];
 
-    for (uint32_t source = 0; source < XN_ARRAY_LEN(energy_names); source++) {
+    for (uint32_t source = 0; source < XN_ENERGY_SOURCES; source++) {
         uint64_t nj = get(&pair->energy_nj[source]);
-        snprintf(all, sizeof(all), "%s,source=\"%s\"", labels, energy_names[source]);
+        snprintf(all, sizeof(all), "%s,source=\"%s\"", labels, xn_energy_source_names[source]);
         if (nj > 0)
             xn_metrics_sample(r->text, "xnord_inference_energy_joules_total", all, (double)nj * 1e-9);
     }
@@ -445,6 +450,9 @@ static void render_batches(struct render *r)
     each_pair(r, put_exec);
     render_model_counter(r, "xnord_inferences_total", "Images run through a network.",
                          offsetof(struct pair, inferences));
+    xn_metrics_family(r->text, "xnord_instance_inferences_total", "counter",
+                      "Images run through a network, by the instance that ran them.");
+    each_pair(r, put_inferences);
     render_model_counter(r, "xnord_inference_failures_total", "Images in batches that failed on an accelerator.",
                          offsetof(struct pair, failures));
     xn_metrics_family(r->text, "xnord_inference_energy_joules_total", "counter",

@@ -71,7 +71,8 @@ void xn_metrics_stage(struct xn_metrics *metrics, uint32_t slot, enum xn_stage s
 /** A batch has run on its instance: counts it and its images, as failures where `status` is negative. */
 void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, uint64_t exec_ns, int status);
 /** Energy attributed to a batch of the model in `slot`; see xn_power_batch_energy. */
-void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules, bool estimated);
+void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules,
+                       enum xn_energy_source source);
 
 /** The whole text in Prometheus format 0.0.4, malloc'ed and NUL-terminated, *ret_bytes long. Errors: -ENOMEM.
  *  Threads: any. */

@@ -58,7 +58,8 @@ struct sample {
 
 struct feed {
     char domain[XN_SENSOR_NAME_BYTES];
-    double total_j; /* while all sensors were up */
+    enum xn_energy_source source; /* its sensors are a card's, or a virtual card's */
+    double total_j;               /* while all sensors were up */
     struct real watts;
     struct sample ring[RING];
     uint32_t next;
@@ -85,7 +86,7 @@ struct instance {
     uint32_t group;
     struct declared *declared;              /* NULL: no estimate */
     atomic_uint depth;                      /* batches running */
-    atomic_uint peers_start, peers_end;     /* batches in the domain when its last one started and ended */
+    atomic_uint peers_start, peers_end;     /* busy in the domain when its last batch's time began and ended */
     atomic_uint_fast64_t since_ns, busy_ns; /* since_ns: 0 while idle */
     atomic_uint_fast64_t attributed_ns;     /* until here its time has been given to batches */
 };
@@ -179,7 +180,7 @@ static int find_feed(const struct xn_power *p, const char *domain)
     return NO_FEED;
 }
 
-static uint32_t get_feed(struct xn_power *p, const char *domain)
+static uint32_t get_feed(struct xn_power *p, const char *domain, bool is_simulated)
 {
     uint32_t n = count(&p->n_feeds);
     int feed = find_feed(p, domain);
@@ -187,6 +188,7 @@ static uint32_t get_feed(struct xn_power *p, const char *domain)
     if (feed != NO_FEED)
         return (uint32_t)feed;
     snprintf(p->feeds[n].domain, sizeof(p->feeds[n].domain), "%s", domain);
+    p->feeds[n].source = is_simulated ? XN_ENERGY_SIMULATED : XN_ENERGY_SENSOR;
     put(&p->feeds[n].watts, NAN);
     atomic_store_explicit(&p->n_feeds, n + 1, memory_order_release);
     return n;
@@ -210,7 +212,7 @@ static void adopt(struct xn_power *p, const struct xn_sensor *found)
         return;
     struct source *source = &p->sources[n];
     source->sensor = *found;
-    source->feed = get_feed(p, found->domain);
+    source->feed = get_feed(p, found->domain, strcmp(found->source, xn_energy_source_names[XN_ENERGY_SIMULATED]) == 0);
     put(&source->watts, NAN);
     atomic_store_explicit(&p->n_sources, n + 1, memory_order_release);
     xn_log_info("power sensor %s/%s measures %s (%s)", found->source, found->name, found->domain, found->files[0]);
@@ -480,7 +482,7 @@ static double mean_watts(const struct feed *feed, uint64_t start_ns, uint64_t en
 }
 
 bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
-                           bool *ret_estimated)
+                           enum xn_energy_source *ret_source)
 {
     struct instance *instance = &p->instances[index];
     const struct declared *d = instance->declared;
@@ -494,9 +496,11 @@ bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint64_t start_ns
     double sharers = XN_MAX((double)(count(&instance->peers_start) + at_end) / 2, 1);
 
     atomic_store_explicit(&instance->attributed_ns, XN_MAX(from_ns, end_ns), memory_order_relaxed);
+    if (running) /* its next batch is under way and its time begins here */
+        atomic_store_explicit(&instance->peers_start, at_end, memory_order_relaxed);
     if (!isnan(watts)) {
         *ret_joules = mean_watts(&p->feeds[feed], from_ns, end_ns) * seconds / sharers;
-        *ret_estimated = false;
+        *ret_source = p->feeds[feed].source;
         return true;
     }
     if (!d)
@@ -504,7 +508,7 @@ bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint64_t start_ns
     double utilisation = XN_MIN(sharers / d->n_instances, 1);
     watts = d->config->idle_watts + (d->config->busy_watts - d->config->idle_watts) * utilisation;
     *ret_joules = watts * seconds / sharers;
-    *ret_estimated = true;
+    *ret_source = XN_ENERGY_ESTIMATE;
     return true;
 }
 

@@ -28,7 +28,7 @@ void xn_power_busy(struct xn_power *power, uint32_t instance, bool busy, uint64_
  *  xn_power_busy(true): where batches of one instance overlap, the time in common is the earlier one's. Returns
  *  false: the domain has neither sensor nor estimate. Threads: one at a time for one instance; lock-free. */
 bool xn_power_batch_energy(struct xn_power *power, uint32_t instance, uint64_t start_ns, uint64_t end_ns,
-                           double *ret_joules, bool *ret_estimated);
+                           double *ret_joules, enum xn_energy_source *ret_source);
 
 /** xnord_energy_joules_total, xnord_power_watts, xnord_power_sensor_up, each with domain, sensor and source.
  *  Threads: any. */

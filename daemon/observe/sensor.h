@@ -15,7 +15,7 @@
 struct xn_sensor {
     char domain[XN_SENSOR_NAME_BYTES]; /**< what it measures: "cpu", "board", a PCI address */
     char name[XN_SENSOR_NAME_BYTES];   /**< unique within its domain and source */
-    const char *source;                /**< "rapl", "hwmon", "xocl" */
+    const char *source;                /**< "rapl", "hwmon", "xocl", "simulated" */
     bool is_counter;                   /**< files count energy, else they tell power */
     double unit;                       /**< joules or watts of a file's 1 */
     uint64_t range;                    /**< a counter goes back to 0 after this value */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Alveo cards under the xocl driver: the card's management controller tells the board's power in microwatts, about
  * once a second, as xmc_power of its sub-device, or as power1_input of its hwmon device (power2_* are limits and
- * peaks: not taken). The domain is the card's PCI address. */
+ * peaks: not taken). The domain is the card's PCI address. A virtual card's hwmon device has a name of its own: its figures are a model's, and their
+ * source says so. */
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/models.h"
 #include "daemon/observe/sensor.h"
 
-#define VENDOR "0x10ee" /* Xilinx */
+#define VENDOR    "0x10ee"     /* Xilinx */
+#define SIMULATED "xnor_vcard" /* name of a virtual card's hwmon device: accel/vcard/sysfs.h */
 
 struct search {
     const struct xn_config_sensor *rule;
@@ -15,14 +18,14 @@ struct search {
     const char *address; /* of the card looked at */
 };
 
-static void add(const struct search *search, const char *name, const char *path, const char *file)
+static void add(const struct search *search, const char *source, const char *name, const char *path, const char *file)
 {
     const char *domain = search->rule->domain ? search->rule->domain : search->address;
     char line[64];
 
     if (xn_sensor_read_line(path, file, line, sizeof(line)) < 0)
         return;
-    struct xn_sensor *sensor = xn_sensor_list_get(search->list, "xocl", domain, name);
+    struct xn_sensor *sensor = xn_sensor_list_get(search->list, source, domain, name);
     if (sensor && sensor->n_files == 0)
         xn_sensor_add_file(sensor, path, file);
 }
@@ -30,13 +33,17 @@ static void add(const struct search *search, const char *name, const char *path,
 static void consider_xmc(void *user, const char *path, const char *name)
 {
     (void)name;
-    add(user, "xmc", path, "xmc_power");
+    add(user, "xocl", "xmc", path, "xmc_power");
 }
 
 static void consider_hwmon(void *user, const char *path, const char *name)
 {
+    char driver[32];
+    bool is_simulated =
+        xn_sensor_read_line(path, "name", driver, sizeof(driver)) == 0 && strcmp(driver, SIMULATED) == 0;
+
     (void)name;
-    add(user, "card", path, "power1_input");
+    add(user, is_simulated ? xn_energy_source_names[XN_ENERGY_SIMULATED] : "xocl", "card", path, "power1_input");
 }
 
 static void consider_device(void *user, const char *path, const char *address)

@@ -174,9 +174,8 @@ static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
     struct xn_batch *batch = f->batch;
     size_t logits_bytes = batch->model->network->n_classes * sizeof(int32_t);
     double joules = 0;
-    bool estimated = false;
-    bool measured =
-        d->hooks.energy && d->hooks.energy(d->hooks.user, batch, f->submitted_ns, end_ns, &joules, &estimated);
+    enum xn_energy_source source = XN_ENERGY_SENSOR;
+    bool measured = d->hooks.energy && d->hooks.energy(d->hooks.user, batch, f->submitted_ns, end_ns, &joules, &source);
 
     for (uint32_t i = 0; i < batch->n; i++) {
         struct xn_item *item = batch->items[i];
@@ -188,7 +187,7 @@ static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
             item->execute_end_ns = end_ns;
             item->exec_ns = f->job.exec_ns;
             item->energy_j = measured ? joules / batch->n : -1;
-            item->energy_estimated = estimated;
+            item->energy_source = source;
         }
         release(item, 0, NULL);
     }

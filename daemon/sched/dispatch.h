@@ -19,7 +19,7 @@ struct xn_dispatch_hooks {
     void (*batch_done)(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status);
     /** Joules of `batch`, which just ran. Returns false: not measured. */
     bool (*energy)(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
-                   bool *ret_estimated);
+                   enum xn_energy_source *ret_source);
     /** Instance health changed (quarantined: false); also false where a reset failed for another reason than the one before. */
     void (*health)(void *user, uint32_t instance, bool healthy, const char *why);
 };

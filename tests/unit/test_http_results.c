@@ -175,7 +175,7 @@ static void test_longest_answer_fits(void **state)
         item->queued_ns = item->execute_end_ns = XN_NEVER_NS - 1;
         item->execute_start_ns = 1;
         item->energy_j = 1.2345e-300;
-        item->energy_estimated = true;
+        item->energy_source = XN_ENERGY_ESTIMATE;
         for (uint32_t k = 0; k < XN_TOP_K_MAX; k++)
             item->logits[k] = INT32_MIN + (int32_t)k;
     }

@@ -87,7 +87,7 @@ static void test_counts(void **state)
     xn_metrics_http(m, XN_ROUTE_OTHER, 70000, 1);
     xn_metrics_reject(m, XN_REJECT_QUEUE_FULL);
     run_batch(m, 3, 0, 4, 0);
-    xn_metrics_energy(m, 3, 0, 0.5, true);
+    xn_metrics_energy(m, 3, 0, 0.5, XN_ENERGY_ESTIMATE);
     run_batch(m, 3, 0, 2, -EIO);
 
     assert_value(m, "xnord_http_requests_total{route=\"infer\",code=\"200\"}", 2);
@@ -103,6 +103,7 @@ static void test_counts(void **state)
     assert_value(m, "xnord_batch_size_bucket{model=\"net\",le=\"4\"}", 2);
     assert_value(m, "xnord_batch_size_sum{model=\"net\"}", 6);
     assert_value(m, "xnord_inferences_total{model=\"net\"}", 4);
+    assert_value(m, "xnord_instance_inferences_total{model=\"net\",accelerator=\"cpu0\"}", 4);
     assert_value(m, "xnord_inference_failures_total{model=\"net\"}", 2);
     assert_value(m, "xnord_batch_duration_seconds_sum{model=\"net\",accelerator=\"cpu0\"}", 0.006);
     assert_value(m, "xnord_inference_energy_joules_total{model=\"net\",accelerator=\"cpu0\",source=\"estimate\"}", 0.5);
@@ -282,7 +283,7 @@ static void test_promtool(void **state)
     xn_metrics_set_model(m, 63, "b.c-d_e");
     xn_metrics_http(m, XN_ROUTE_INFER, 200, 12345);
     run_batch(m, 0, 1, 8, 0);
-    xn_metrics_energy(m, 0, 1, 0.25, false);
+    xn_metrics_energy(m, 0, 1, 0.25, XN_ENERGY_SENSOR);
     char *text = render(m);
     FILE *promtool = popen("promtool check metrics 2>&1 | (! grep .)", "w");
     assert_non_null(promtool);

@@ -133,15 +133,15 @@ static void test_kv260(void **state)
     /* The board feeds both the CPU's and the fabric's instances: neither lacks a sensor. */
     assert_near(figure(&b, UP, "cpu", "none", "none"), NAN);
     double joules;
-    bool estimated = true;
+    enum xn_energy_source source = XN_ENERGY_ESTIMATE;
     xn_power_busy(b.power, 0, true, T0 + 2 * XN_NS_PER_S);
-    assert_true(xn_power_batch_energy(b.power, 0, T0 + 2 * XN_NS_PER_S, T0 + 2 * XN_NS_PER_S + XN_NS_PER_MS, &joules,
-                                      &estimated));
+    assert_true(
+        xn_power_batch_energy(b.power, 0, T0 + 2 * XN_NS_PER_S, T0 + 2 * XN_NS_PER_S + XN_NS_PER_MS, &joules, &source));
     assert_near(joules, 9.35e-3);
-    assert_false(estimated);
+    assert_int_equal(source, XN_ENERGY_SENSOR);
     xn_power_busy(b.power, 1, true, T0 + 2 * XN_NS_PER_S); /* both at work: half each */
-    assert_true(xn_power_batch_energy(b.power, 1, T0 + 2 * XN_NS_PER_S, T0 + 2 * XN_NS_PER_S + XN_NS_PER_MS, &joules,
-                                      &estimated));
+    assert_true(
+        xn_power_batch_energy(b.power, 1, T0 + 2 * XN_NS_PER_S, T0 + 2 * XN_NS_PER_S + XN_NS_PER_MS, &joules, &source));
     assert_near(joules, 9.35e-3 / 2);
     teardown(&b);
 }
@@ -158,8 +158,8 @@ static void test_zcu102(void **state)
     assert_near(figure(&b, WATTS, "board", "pl", "hwmon"), 4.7);
     sample_at(&b, 1);
     double joules;
-    bool estimated;
-    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &estimated));
+    enum xn_energy_source source;
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source));
     assert_near(joules, 7.15); /* both sums together */
     teardown(&b);
 }
@@ -178,8 +178,8 @@ static void test_alveo(void **state)
     assert_near(figure(&b, WATTS, "0000:01:00.0", "card", "xocl"), NAN); /* another maker's */
     assert_near(figure(&b, UP, "cpu", "none", "none"), 0);
     double joules;
-    bool estimated;
-    assert_false(xn_power_batch_energy(b.power, 2, T0, T0 + 1, &joules, &estimated));
+    enum xn_energy_source source;
+    assert_false(xn_power_batch_energy(b.power, 2, T0, T0 + 1, &joules, &source));
     teardown(&b);
 }
 
@@ -236,8 +236,8 @@ static void test_unreadable_counter(void **state)
     assert_near(figure(&b, WATTS, "cpu", "package-0", "rapl"), NAN);
     assert_near(figure(&b, UP, "cpu", "package-1", "rapl"), 1);
     double joules;
-    bool estimated; /* half a machine's energy is not its energy */
-    assert_false(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &estimated));
+    enum xn_energy_source source; /* half a machine's energy is not its energy */
+    assert_false(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source));
     teardown(&b);
 }
 
@@ -261,8 +261,8 @@ static void test_vanishes_and_returns(void **state)
     assert_near(figure(&b, WATTS, "board", "ina260_u14", "hwmon"), NAN);
     assert_near(figure(&b, JOULES, "board", "ina260_u14", "hwmon"), 7.35);
     double joules;
-    bool estimated;
-    assert_false(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &estimated));
+    enum xn_energy_source source;
+    assert_false(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source));
     sample_at(&b, 40); /* past the rescan */
     sample_at(&b, 41);
     assert_near(figure(&b, UP, "board", "ina260_u14", "hwmon"), 1);
@@ -292,9 +292,9 @@ static void test_estimate(void **state)
     assert_near(figure(&b, WATTS, "cpu", "declared0", "estimate"), 6); /* one of two busy all the time */
     assert_near(figure(&b, JOULES, "cpu", "declared0", "estimate"), 6);
     double joules;
-    bool estimated = false;
-    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S / 2, &joules, &estimated));
-    assert_true(estimated);
+    enum xn_energy_source source = XN_ENERGY_SENSOR;
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S / 2, &joules, &source));
+    assert_int_equal(source, XN_ENERGY_ESTIMATE);
     assert_near(joules, 6 * 0.5);
     sample_at(&b, 3);
     assert_near(figure(&b, JOULES, "cpu", "declared0", "estimate"), 6 + 12);
@@ -307,7 +307,7 @@ static void test_sensor_beats_estimate(void **state)
     (void)state;
     struct board b;
     double joules;
-    bool estimated;
+    enum xn_energy_source source;
 
     setup(&b, "kv260", (const char *const[]){"cpu", NULL});
     b.config.accelerators[0].idle_watts = 1;
@@ -316,13 +316,15 @@ static void test_sensor_beats_estimate(void **state)
     sample_at(&b, 0);
     sample_at(&b, 1);
     assert_near(figure(&b, WATTS, "cpu", "declared0", "estimate"), NAN);
-    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &estimated) && !estimated);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source) &&
+                source == XN_ENERGY_SENSOR);
     write_value(&b, "hwmon/hwmon1/power1_input", "-5");
     sample_at(&b, 2);
     sample_at(&b, 3);
     assert_near(figure(&b, JOULES, "cpu", "declared0", "estimate"),
                 2); /* idle, for the two samples that had no sensor */
-    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &estimated) && estimated);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source) &&
+                source == XN_ENERGY_ESTIMATE);
     teardown(&b);
 }
 
@@ -353,7 +355,7 @@ static void test_long_batch(void **state)
     (void)state;
     struct board b;
     double joules;
-    bool estimated;
+    enum xn_energy_source source;
 
     setup(&b, "kv260", (const char *const[]){"cpu", NULL});
     begin(&b);
@@ -362,7 +364,7 @@ static void test_long_batch(void **state)
         write_value(&b, "hwmon/hwmon1/power1_input", i % 2 ? "2000000" : "4000000");
         sample_at(&b, i);
     }
-    assert_true(xn_power_batch_energy(b.power, 0, T0 + 190 * XN_NS_PER_S, T0 + 200 * XN_NS_PER_S, &joules, &estimated));
+    assert_true(xn_power_batch_energy(b.power, 0, T0 + 190 * XN_NS_PER_S, T0 + 200 * XN_NS_PER_S, &joules, &source));
     assert_near(joules, 30);
     teardown(&b);
 }
@@ -373,15 +375,64 @@ static void test_overlapping_batches(void **state)
     (void)state;
     struct board b;
     double joules[2];
-    bool estimated;
+    enum xn_energy_source source;
 
     setup(&b, "kv260", (const char *const[]){"cpu", NULL});
     begin(&b);
     sample_at(&b, 0);
     sample_at(&b, 1);
-    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S / 2, &joules[0], &estimated));
-    assert_true(xn_power_batch_energy(b.power, 0, T0 + XN_NS_PER_S / 4, T0 + XN_NS_PER_S, &joules[1], &estimated));
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S / 2, &joules[0], &source));
+    assert_true(xn_power_batch_energy(b.power, 0, T0 + XN_NS_PER_S / 4, T0 + XN_NS_PER_S, &joules[1], &source));
     assert_near(joules[0] + joules[1], 7.35);
+    teardown(&b);
+}
+
+/* An instance that is never idle, as batches are in flight one behind another, notices when another of its domain begins and ends. */
+static void test_sharers_of_a_long_spell(void **state)
+{
+    (void)state;
+    struct board b;
+    enum xn_energy_source source;
+    double joules, sum = 0;
+
+    setup(&b, "alveo", (const char *const[]){"0000:65:00.1", "0000:65:00.1", NULL});
+    begin(&b);
+    for (int i = 0; i <= 4; i++)
+        sample_at(&b, i);
+    xn_power_busy(b.power, 0, true, T0);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source));
+    assert_near(joules, 21.5);
+    xn_power_busy(b.power, 1, true, T0 + XN_NS_PER_S);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + 2 * XN_NS_PER_S, &joules, &source));
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(xn_power_batch_energy(b.power, i, T0 + 2 * XN_NS_PER_S, T0 + 3 * XN_NS_PER_S, &joules, &source));
+        assert_near(joules, 21.5 / 2);
+        sum += joules;
+    }
+    assert_near(sum, 21.5); /* no more than the card took */
+    xn_power_busy(b.power, 1, false, T0 + 3 * XN_NS_PER_S);
+    (void)xn_power_batch_energy(b.power, 0, T0 + 3 * XN_NS_PER_S, T0 + 3 * XN_NS_PER_S + 1, &joules, &source);
+    assert_true(xn_power_batch_energy(b.power, 0, T0 + 3 * XN_NS_PER_S, T0 + 4 * XN_NS_PER_S + 1, &joules, &source));
+    assert_near(joules, 21.5);
+    teardown(&b);
+}
+
+/* A virtual card's sensor is no sensor, and says so. */
+static void test_simulated(void **state)
+{
+    (void)state;
+    struct board b;
+    enum xn_energy_source source;
+    double joules;
+
+    setup(&b, "alveo", (const char *const[]){"0000:b3:00.1", NULL});
+    write_value(&b, "pci/0000:b3:00.1/hwmon/hwmon5/name", "xnor_vcard");
+    begin(&b);
+    sample_at(&b, 0);
+    assert_near(figure(&b, WATTS, "0000:b3:00.1", "card", "simulated"), 33);
+    assert_near(figure(&b, WATTS, "0000:b3:00.1", "card", "xocl"), NAN);
+    assert_true(xn_power_batch_energy(b.power, 0, T0, T0 + XN_NS_PER_S, &joules, &source));
+    assert_int_equal(source, XN_ENERGY_SIMULATED);
     teardown(&b);
 }
 
@@ -398,9 +449,9 @@ static void test_thread(void **state)
         while (figure(&b, UP, "cpu", "package-0", "rapl") != 1 ||
                isnan(figure(&b, WATTS, "cpu", "package-0", "rapl"))) {
             double joules;
-            bool estimated;
+            enum xn_energy_source source;
             xn_power_busy(b.power, 0, true, xn_clock_now_ns());
-            (void)xn_power_batch_energy(b.power, 0, 0, xn_clock_now_ns(), &joules, &estimated);
+            (void)xn_power_batch_energy(b.power, 0, 0, xn_clock_now_ns(), &joules, &source);
             xn_power_busy(b.power, 0, false, xn_clock_now_ns());
         }
         xn_power_free(b.power);
@@ -445,6 +496,8 @@ int main(void)
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_long_batch),
         cmocka_unit_test(test_overlapping_batches),
+        cmocka_unit_test(test_sharers_of_a_long_spell),
+        cmocka_unit_test(test_simulated),
         cmocka_unit_test(test_thread),
 #ifdef XN_FAULTS
         cmocka_unit_test(test_faults),

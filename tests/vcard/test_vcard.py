@@ -195,24 +195,38 @@ def wait_for(condition, what: str) -> None:
 
 
 def test_power(tmp_path: Path) -> None:
-    """An idle card takes its idle power, a busy one more; the files are those of the kernel."""
-    hwmon = tmp_path / "hwmon"
-    options = f"--cards 2 --power 10,30 --hwmon {hwmon}"
-    with subprocess.Popen(command(BUILD, options, "sleep", "60"), env=environment()) as idle:
-        wait_for(lambda: (hwmon / "hwmon1/power1_input").exists(), "no sensor")
-        assert (hwmon / "hwmon0/name").read_text() == "xnor_vcard\n"
-        assert (hwmon / "hwmon0/power1_input").read_text() == "10000000\n"
-        idle.terminate()
+    """An idle card takes its idle power, a busy one more; the files are those of the kernel, there before the command is and gone with the cards."""
+    shown = subprocess.run(command(BUILD, "--cards 3 --power 10,30/12.5,40", "sh", "-c", 'cd $XNOR_VCARD_SYSFS && pwd && find . -type f -exec grep -H "" {} +'),
+                           env=environment(), capture_output=True, text=True, check=True).stdout.splitlines()
+    devices = "./bus/pci/devices"
+    assert sorted(shown[1:]) == sorted(f"{devices}/ffff:0{n}:00.1/{file}" for n, power in ((1, 10_000_000), (2, 12_500_000), (3, 12_500_000))
+                                       for file in ("vendor:0x10ee", "hwmon/hwmon0/name:xnor_vcard", f"hwmon/hwmon0/power1_input:{power}"))
+    assert not Path(shown[0]).parent.exists()
+    sensor, stats = tmp_path / "sys" / devices / "ffff:01:00.1/hwmon/hwmon0/power1_input", tmp_path / "stats.json"
     seen = []
-    with subprocess.Popen(command(BUILD, options + " --fault hang@2", BUILD / "tests/vcard/card_test", "hang"), env=environment(), stdout=subprocess.DEVNULL) as busy:
-        while busy.poll() is None:  # a hung unit is busy for more than half a second
-            try:
-                seen.append(int((hwmon / "hwmon0/power1_input").read_text()))
-            except FileNotFoundError:
-                pass
-            time.sleep(0.01)
-        assert busy.returncode == 0
-    assert max(seen) > 25_000_000, max(seen)
+    options = f"--power 10,30 --fault hang@2 --revive-ms 100 --stats {stats}"
+    with subprocess.Popen([BUILD / "xnor-vcard", "serve", *options.split(), tmp_path]) as process:
+        try:
+            wait_for(sensor.exists, "no sensor")
+            mine = {**environment(), "XILINX_XRT": str(BUILD / "vcard/xrt"), "XNOR_VCARD_DIR": str(tmp_path), "XNOR_VCARD_CARDS": "1", "XNOR_VCARD_XCLBIN": str(tmp_path / "xnor.xclbin")}
+            with subprocess.Popen([BUILD / "tests/vcard/card_test", "hang"], env=mine, stdout=subprocess.DEVNULL) as busy:
+                while busy.poll() is None:  # a hung unit is busy for more than half a second
+                    seen.append(int(sensor.read_text()))
+                    time.sleep(0.01)
+                assert busy.returncode == 0
+            assert max(seen) > 25_000_000, max(seen)
+            # Energy is the same model's: idle power all the time, and what being busy adds to it. A dead card has no sensor.
+            after = before = read_stats(stats)
+            while after["uptime_s"] < before["uptime_s"] + 0.5:
+                time.sleep(0.02)
+                after = read_stats(stats)
+            assert after["cards"][0]["energy_j"] - before["cards"][0]["energy_j"] == pytest.approx(10 * (after["uptime_s"] - before["uptime_s"]), rel=0.02)
+            os.kill(after["cards"][0]["process"], signal.SIGKILL)
+            wait_for(lambda: not sensor.exists(), "a dead card has a sensor")
+            wait_for(sensor.exists, "a card that is back has none")
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("script,status", [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137)])
