@@ -439,16 +439,7 @@ static int run_turn(struct xn_sim *sim, const struct xn_sim_job *job, uint32_t *
 
 int xn_sim_run(struct xn_sim *sim, const struct xn_sim_job *job, struct xn_isa_status *ret_status)
 {
-    const struct xn_isa_geometry *g = &sim->geometry;
-    struct xn_isa_status status = {
-        .version = XN_ISA_MAJOR << 16 | XN_ISA_MINOR,
-        .p = g->p,
-        .pi = g->pi,
-        .pr = g->pr,
-        .am_rows = g->am_rows,
-        .rm_rows = g->rm_rows,
-        .wb_words = g->wb_words,
-    };
+    struct xn_isa_status status = xn_isa_status_of(&sim->geometry);
     uint32_t image = 0;
     int r = 0;
 

@@ -80,17 +80,11 @@ static uint64_t model_cycles(struct xn_vcard_worker *w, const struct xn_vcard_ar
 
 static struct xn_isa_status status_of(const struct xn_vcard_options *options, uint32_t error, uint32_t descriptor)
 {
-    const struct xn_isa_geometry *g = &options->geometry;
+    struct xn_isa_status status = xn_isa_status_of(&options->geometry);
 
-    return (struct xn_isa_status){.error = error,
-                                  .descriptor = descriptor,
-                                  .version = XN_ISA_MAJOR << 16 | XN_ISA_MINOR,
-                                  .p = g->p,
-                                  .pi = g->pi,
-                                  .pr = g->pr,
-                                  .am_rows = g->am_rows,
-                                  .rm_rows = g->rm_rows,
-                                  .wb_words = g->wb_words};
+    status.error = error;
+    status.descriptor = descriptor;
+    return status;
 }
 
 /** The program into w->program, w->n of it with its END. A program without an end is all that the engine would read. False: it goes

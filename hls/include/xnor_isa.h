@@ -221,6 +221,26 @@ struct xn_isa_status {
     uint32_t reserved[4];
 };
 
+/** What every status of an engine of this geometry says; the rest of it is 0. */
+static inline struct xn_isa_status xn_isa_status_of(const struct xn_isa_geometry *g)
+{
+    struct xn_isa_status status;
+    unsigned i;
+
+    status.error = status.descriptor = status.image = 0;
+    status.cycles = 0;
+    for (i = 0; i < sizeof(status.reserved) / sizeof(status.reserved[0]); i++)
+        status.reserved[i] = 0;
+    status.version = XN_ISA_MAJOR << 16 | XN_ISA_MINOR;
+    status.p = g->p;
+    status.pi = g->pi;
+    status.pr = g->pr;
+    status.am_rows = g->am_rows;
+    status.rm_rows = g->rm_rows;
+    status.wb_words = g->wb_words;
+    return status;
+}
+
 /* ---- arithmetic that host and engine share ---------------------------------------------------------------------- */
 
 static inline uint64_t xn_isa_ceil(uint64_t a, uint64_t b)

@@ -137,19 +137,13 @@ static int noted_run_scalar(struct xn_xrt_run *run, uint32_t argument, uint32_t 
 
 static int answered_buffer_sync(struct xn_xrt_buffer *buffer, int to_device, uint64_t bytes, struct xn_xrt_why *why)
 {
-    const struct xn_isa_geometry *g = &engine.geometry;
     const int r = engine.real->buffer_sync(buffer, to_device, bytes, why);
 
     for (uint32_t i = 0; r == 0 && !to_device && i < STATUSES_MAX; i++)
-        if (engine.statuses[i].buffer == buffer)
-            *engine.statuses[i].host = (struct xn_isa_status){.image = engine.images,
-                                                              .version = XN_ISA_MAJOR << 16 | XN_ISA_MINOR,
-                                                              .p = g->p,
-                                                              .pi = g->pi,
-                                                              .pr = g->pr,
-                                                              .am_rows = g->am_rows,
-                                                              .rm_rows = g->rm_rows,
-                                                              .wb_words = g->wb_words};
+        if (engine.statuses[i].buffer == buffer) {
+            *engine.statuses[i].host = xn_isa_status_of(&engine.geometry);
+            engine.statuses[i].host->image = engine.images;
+        }
     return r;
 }
 
