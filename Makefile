@@ -65,6 +65,7 @@ include hls/hls.mk
 comma := ,
 include rtl/rtl.mk
 include accel/vcard/vcard.mk
+include tests/sim/sim.mk
 
 $(BUILD)/obj/%.o: %.c | deps-build
 	@mkdir -p $(@D)
@@ -108,7 +109,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
-test-programs: $(TEST_PROGRAMS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS) $(BUILD)/xnor-bench
+test-programs: $(TEST_PROGRAMS) $(SIM_TESTS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS) $(BUILD)/xnor-bench
 bench-programs: $(BENCH_PROGRAMS) $(BUILD)/xnor-bench
 fuzz-programs: $(FUZZ_PROGRAMS)
 
@@ -206,6 +207,22 @@ bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engi
 	    echo "skipped: Larq Compute Engine does not install here" >&2
 	@$(PYTHON) tests/bench/peers/run --build $(BUILD)
 
+sim: ## Compare the scheduler with the policies of Triton, Clipper and AMD's server in the simulator; prints a table
+	@packaging/install-deps build
+	@$(MAKE) --no-print-directory sim-programs >&2
+	@$(BUILD)/tests/sim/xnord-sim compare
+
+SEEDS ?= 100000
+sim-check: ## Run SEEDS (100000) random scenarios of the simulator, all invariants checked
+	@packaging/install-deps build
+	@$(MAKE) --no-print-directory sim-programs >&2
+	@$(BUILD)/tests/sim/xnord-sim check --seed 1 --seeds $(SEEDS)
+
+sim-plots: ## Draw the pictures of docs/scheduling.md from the simulator
+	@packaging/install-deps build test
+	@$(MAKE) --no-print-directory sim-programs >&2
+	@$(PYTHON) tests/sim/plot --build $(BUILD) docs
+
 format: ## Lay out all C sources with clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
@@ -247,7 +264,7 @@ deb-test: deb ## Check the Debian packages: control fields, contents, and the vi
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -93,6 +93,10 @@ struct xn_accel_backend {
      *  quarantined, buffers remain the backend's), -EIO (device failed: quarantined, buffers returned), -EINVAL (not in flight). */
     int (*wait)(struct xn_accel *accel, struct xn_accel_job *job, uint64_t deadline_ns, struct xn_error *error);
 
+    /** Optional. Wait until `job` (the oldest in flight) has ended, well or not, or about `until_ns` has passed; it stays in flight: wait tells how it ended. So the thread that waits can
+     *  submit another job meanwhile. Returns 0: it has ended; -EAGAIN: not yet, and up to a millisecond of the time may be left. NULL: only wait can tell. */
+    int (*poll)(struct xn_accel *accel, struct xn_accel_job *job, uint64_t until_ns);
+
     /** Bring a quarantined instance back with its models still loaded; all buffers are the caller's again when it returns 0. On a
      *  READY instance: does nothing, 0. Errors: -EIO, -ETIMEDOUT (still hung). */
     int (*reset)(struct xn_accel *accel, struct xn_error *error);

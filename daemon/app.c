@@ -56,20 +56,25 @@ struct xn_app {
 
 /* ---- the path of a request ---------------------------------------------------------------------------------------- */
 
-static int admit(void *user, const struct xn_model *model, uint32_t n)
+static int admit(void *user, const struct xn_request *request, uint32_t n, uint64_t *ret_retry_ns)
 {
     struct xn_app *app = user;
+    struct xn_sched_ask ask = {.model = request->model,
+                               .n = n,
+                               .deadline_ns = xn_request_aim_ns(request),
+                               .client = request->client,
+                               .priority = request->priority};
 
     if (atomic_load_explicit(&app->draining, memory_order_relaxed))
         return -ESHUTDOWN;
-    return xn_dispatch_admit(app->dispatch, model, n) ? 0 : -ENOBUFS;
+    return xn_dispatch_admit(app->dispatch, &ask, ret_retry_ns);
 }
 
 static void retract(void *user, const struct xn_model *model, uint32_t n)
 {
     struct xn_app *app = user;
 
-    xn_dispatch_announce(app->dispatch, model, -(int)n);
+    xn_dispatch_retract(app->dispatch, model, n);
 }
 
 /* The item will not reach the queue: take its announcement back, settle it and let its request go. */
@@ -77,7 +82,7 @@ static void drop_item(struct xn_app *app, struct xn_item *item, int status, cons
 {
     struct xn_request *request = item->request;
 
-    xn_dispatch_announce(app->dispatch, request->model, -1);
+    xn_dispatch_retract(app->dispatch, request->model, 1);
     xn_item_settle(item, status, error);
     xn_request_unref(request);
 }
@@ -186,6 +191,8 @@ static void model_published(void *user, const struct xn_model *model)
     struct xn_app *app = user;
 
     xn_metrics_set_model(app->metrics, model->slot, model->name);
+    if (app->dispatch)
+        xn_dispatch_learn(app->dispatch, model);
 }
 
 /* ---- gauges of /metrics ------------------------------------------------------------------------------------------- */
@@ -193,7 +200,7 @@ static void model_published(void *user, const struct xn_model *model)
 static void render_instances(void *user, struct xn_metrics_text *text)
 {
     struct xn_app *app = user;
-    struct xn_metrics_instance rows[XN_INSTANCES_MAX];
+    struct xn_metrics_instance rows[XN_INSTANCES_MAX]; /* 72 KiB of this thread's stack */
 
     for (uint32_t i = 0; i < app->instances.n; i++) {
         const struct xn_accel_info *info = xn_accel_info(app->instances.accel[i]);
@@ -390,6 +397,18 @@ static void log_models(struct xn_app *app)
     }
 }
 
+/* Those published before there was a scheduler. */
+static void learn_models(struct xn_app *app)
+{
+    struct xn_model *models[XN_CONFIG_MODELS_MAX];
+    uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX);
+
+    for (uint32_t i = 0; i < n; i++) {
+        xn_dispatch_learn(app->dispatch, models[i]);
+        xn_model_unref(models[i]);
+    }
+}
+
 static int start_path(struct xn_app *app, struct xn_error *error)
 {
     struct xn_config *config = &app->config;
@@ -404,9 +423,10 @@ static int start_path(struct xn_app *app, struct xn_error *error)
     if (r < 0)
         return xn_error_set(error, r, "no memory for limits.requests = %u with %" PRIu64 " bytes of buffers",
                             config->limits.requests, config->limits.buffer_bytes);
-    r = xn_dispatch_new(&app->instances, items, &hooks, &app->dispatch, error);
+    r = xn_dispatch_new(&app->instances, items, config, &hooks, &app->dispatch, error);
     if (r < 0)
         return r;
+    learn_models(app);
     return xn_image_stage_new(config->image.threads, config->limits.image_pixels, items, image_done, app, &app->image,
                               error);
 }

@@ -117,7 +117,9 @@ static const struct key model_keys[] = {
     NUMBER(KEY_U32, MODEL, max_batch, 1, 1024, 32, "largest batch, in images"),
     NUMBER(KEY_U32, MODEL, max_delay_us, 0, 1000000, 1000,
            "how long the first image of a batch may wait for others, in microseconds"),
-    NUMBER(KEY_U32, MODEL, queue_limit, 1, 65536, 1024, "images that may wait; more are refused with 429"),
+    NUMBER(KEY_U32, MODEL, preferred_batch, 0, 1024, 0,
+           "a batch of a multiple of this many images waits for no more; 0: none"),
+    NUMBER(KEY_U32, MODEL, queue_limit, 1, 65536, 1024, "images that may wait; more are refused with 503"),
     NUMBER(KEY_U32, MODEL, timeout_ms, 1, 600000, 10000,
            "deadline of a request that brings none of its own, in milliseconds"),
 };
@@ -184,6 +186,16 @@ static const struct key sensor_keys[] = {
     TEXT(KEY_STRING, SENSOR, match, NULL, "prefix of the device's name; hwmon: the board tables where absent"),
 };
 
+#define ECO __typeof__(((struct xn_config *)NULL)->eco)
+static const struct key eco_keys[] = {
+    NUMBER(KEY_WATTS, ECO, watts_cap, 0, WATTS_MAX, 0,
+           "no batch starts while those that run draw so much together, in watts"),
+    NUMBER(KEY_WATTS, ECO, watts_budget, 0, WATTS_MAX, 0,
+           "energy that inference may take on average, in joules a second"),
+    NUMBER(KEY_U32, ECO, delay_us, 0, 1000000, 20000,
+           "with a cap or a budget, how long a batch may wait for others to save energy, in microseconds"),
+};
+
 #define LOG __typeof__(((struct xn_config *)NULL)->log)
 static const struct key log_keys[] = {
     CHOICE(LOG, level, log_levels, XN_LOG_INFO, "what is logged: this level and those before it"),
@@ -217,6 +229,8 @@ static const struct section sections[] = {
     OBJECT(power, power_keys, "power sensors"),
     ARRAY("power.sensors", sensor_keys, power.sensors, power.n_sensors, 0, XN_CONFIG_SENSORS_MAX,
           "where to look for sensors, in this order; everywhere where absent or empty"),
+    OBJECT(eco, eco_keys,
+           "saving energy: instances and batches are chosen for the fewest joules that keep the deadlines"),
     OBJECT(log, log_keys, "the log"),
 };
 

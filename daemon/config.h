@@ -22,12 +22,13 @@ struct xn_config_listener {
 };
 
 struct xn_config_model {
-    char *name;            /**< NULL: the name in the file's metadata */
-    char *path;            /**< .xnor file; relative paths are relative to the configuration file */
-    uint32_t max_batch;    /**< 1..1024, default 32 */
-    uint32_t max_delay_us; /**< 0..1e6: how long the first image of a batch may wait for others, default 1000 */
-    uint32_t queue_limit;  /**< images waiting, 1..65536, default 1024 */
-    uint32_t timeout_ms;   /**< default deadline of a request, 1..600000, default 10000 */
+    char *name;               /**< NULL: the name in the file's metadata */
+    char *path;               /**< .xnor file; relative paths are relative to the configuration file */
+    uint32_t max_batch;       /**< 1..1024, default 32 */
+    uint32_t max_delay_us;    /**< 0..1e6: how long the first image of a batch may wait for others, default 1000 */
+    uint32_t preferred_batch; /**< a batch of a multiple of it waits for no more; 0, the default: none */
+    uint32_t queue_limit;     /**< images waiting, 1..65536, default 1024 */
+    uint32_t timeout_ms;      /**< default deadline of a request, 1..600000, default 10000 */
 };
 
 enum xn_config_missing { XN_MISSING_REFUSE, XN_MISSING_SERVE };
@@ -80,6 +81,11 @@ struct xn_config {
         struct xn_config_sensor sensors[XN_CONFIG_SENSORS_MAX];
         uint32_t n_sensors; /**< 0: all kinds are tried */
     } power;
+    struct {
+        double watts_cap;    /**< of all running instances; < 0: none */
+        double watts_budget; /**< joules a second on average; < 0: none */
+        uint32_t delay_us;   /**< how long a batch may wait for others to save joules, 0..1e6, default 20000 */
+    } eco;
     struct {
         enum xn_log_level level;
         enum xn_log_target target;

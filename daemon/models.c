@@ -86,17 +86,6 @@ static void entry_free(struct entry *entry)
     free(entry);
 }
 
-static void predict_costs(struct xn_model *model, uint32_t index)
-{
-    struct xn_accel *accel = model->instances->accel[index];
-    const struct xn_accel_backend *backend = xn_accel_backend(accel);
-    struct xn_model_cost cost;
-
-    if (backend->cost && backend->cost(accel, model->loaded[index], 1, &cost.one_ns) == 0 &&
-        backend->cost(accel, model->loaded[index], model->max_batch, &cost.full_ns) == 0)
-        model->cost[index] = cost;
-}
-
 /* Load on every instance that can run it. An instance that cannot is left out; none at all is an error, with the last one's reason. */
 static int load_on_instances(struct xn_model *model, struct xn_error *error)
 {
@@ -109,10 +98,7 @@ static int load_on_instances(struct xn_model *model, struct xn_error *error)
         r = xn_accel_backend(accel)->load(accel, model->network, model->max_batch, &model->loaded[i], &why);
         if (r == -ENOMEM)
             return xn_error_set(error, r, "instance %s: %s", xn_accel_info(accel)->name, why.text);
-        if (r < 0)
-            continue;
-        predict_costs(model, i);
-        loaded++;
+        loaded += r >= 0;
     }
     if (loaded == 0)
         return xn_error_set(error, -ENODEV, "no accelerator instance can run it: %s", why.text);
@@ -135,6 +121,7 @@ static int entry_new(struct xn_models *table, const struct xn_config_model *conf
                                      .network = network,
                                      .max_batch = config->max_batch,
                                      .max_delay_us = config->max_delay_us,
+                                     .preferred_batch = config->preferred_batch,
                                      .queue_limit = config->queue_limit,
                                      .timeout_ms = config->timeout_ms,
                                      .generation = ++table->generation,
@@ -211,7 +198,8 @@ static struct xn_model *unchanged(const struct xn_models *models, const struct x
     if (m && strcmp(entry_of(m)->path, config->path) == 0 &&
         memcmp(m->network->sha256, network->sha256, sizeof(network->sha256)) == 0 &&
         m->max_batch == config->max_batch && m->max_delay_us == config->max_delay_us &&
-        m->queue_limit == config->queue_limit && m->timeout_ms == config->timeout_ms)
+        m->preferred_batch == config->preferred_batch && m->queue_limit == config->queue_limit &&
+        m->timeout_ms == config->timeout_ms)
         return m;
     return NULL;
 }

@@ -18,7 +18,7 @@ enum xn_energy_source {
 };
 extern const char *const xn_energy_source_names[XN_ENERGY_SOURCES]; /**< as labels and answers have them */
 
-#define XN_INSTANCES_MAX 64u
+#define XN_INSTANCES_MAX 1024u
 
 /** All open instances, in configuration order; fixed from start to stop. */
 struct xn_instances {
@@ -31,21 +31,17 @@ struct xn_model_stats { /**< updated with relaxed atomics, read by /v2 statistic
     atomic_uint_fast64_t inference_count, execution_count, success_count, fail_count, last_inference_ms;
 };
 
-/** What a batch is predicted to take; 0: nobody says. */
-struct xn_model_cost {
-    uint64_t one_ns, full_ns; /**< of one image, of max_batch */
-};
-
 struct xn_model {
     atomic_uint refs;
     const char *name; /**< name it is served under */
     struct xn_network *network;
     uint32_t max_batch, max_delay_us, queue_limit, timeout_ms;
+    uint32_t preferred_batch; /**< multiples of it close at once; 0: none */
+    uint32_t waiting; /**< items of this object in its queue; private to sched/, guarded as struct xn_sched is */
     uint32_t slot; /**< 0..XN_CONFIG_MODELS_MAX-1: index for metrics and queues; kept over reloads of the same name */
     uint64_t generation; /**< grows with every model made: tells a model from its successor in the same slot */
     struct xn_instances *instances;
     struct xn_accel_model *loaded[XN_INSTANCES_MAX]; /**< NULL: that instance cannot run it */
-    struct xn_model_cost cost[XN_INSTANCES_MAX];     /**< as their backends predict it */
     struct xn_model_stats *stats;                    /**< kept over reloads */
 };
 

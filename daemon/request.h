@@ -20,7 +20,9 @@
 
 #include <stdatomic.h>
 
+#include "common/clock.h"
 #include "common/error.h"
+#include "common/heap.h"
 #include "common/pool.h"
 #include "daemon/models.h"
 
@@ -31,12 +33,19 @@ enum xn_stage { XN_STAGE_RECEIVE, XN_STAGE_DECODE, XN_STAGE_QUEUE, XN_STAGE_EXEC
 
 #define XN_ITEM_UNSETTLED 1 /* value of `settled` before any status (all statuses are <= 0) */
 
+/** Whose work goes first where deadlines leave a choice, and is refused last. */
+enum xn_priority { XN_PRIORITY_NORMAL, XN_PRIORITY_HIGH, XN_PRIORITY_LOW, XN_PRIORITY_COUNT };
+
 struct xn_item {
     struct xn_request *request;
     struct xn_item *next, *prev; /**< links of whoever owns it now */
     uint32_t index;              /**< position in the request */
-    uint32_t heap_index;         /**< private to sched/ */
-    const void *encoded;         /**< JPEG or PNG bytes in the request's body; NULL: `input` is ready */
+    struct {
+        struct xn_heap_node due, expiry;
+        uint64_t due_ns, place, work_ns;
+        uint32_t flow;
+    } sched;             /**< private to sched/ */
+    const void *encoded; /**< JPEG or PNG bytes in the request's body; NULL: `input` is ready */
     size_t encoded_bytes;
     void *input;                                                           /**< tensor of network->input_bytes */
     int32_t *logits;                                                       /**< [n_classes] */
@@ -58,6 +67,9 @@ struct xn_request {
     uint64_t start_ns;      /**< first header byte handled */
     uint64_t received_ns;   /**< body complete */
     uint64_t deadline_ns;   /**< absolute; XN_NEVER_NS */
+    uint64_t answer_ns;     /**< that an answer is expected to take, from the end of its batch until it has left */
+    uint32_t client;        /**< who asks: a hash of the token's name or the address; fair shares are by it */
+    uint8_t priority;       /**< enum xn_priority */
     struct xn_buf body;     /**< raw body */
     size_t body_bytes;
     struct xn_buf tensors; /**< decoded or converted inputs of its items */
@@ -86,6 +98,14 @@ XN_MUST_CHECK int xn_request_buf_take(struct xn_request *request, size_t bytes, 
 void xn_request_buf_give(struct xn_request *request, struct xn_buf *buf);
 /** Admitted requests not yet given back. */
 size_t xn_requests_active(const struct xn_requests *requests);
+
+/** When its items have to be done for the answer to be there by the deadline; XN_NEVER_NS. */
+static inline uint64_t xn_request_aim_ns(const struct xn_request *request)
+{
+    return request->deadline_ns == XN_NEVER_NS
+               ? XN_NEVER_NS
+               : request->deadline_ns - XN_MIN(request->answer_ns, request->deadline_ns);
+}
 
 /** Set up item i = 0..n-1 (n <= images_per_request): unsettled, no times. Also sets request->unsettled = n. Then, as one buffer, take room for n
  *  tensors and n logits rows and point the items at them. Errors: -E2BIG (n), -ENOBUFS. */

@@ -524,6 +524,25 @@ static void copy_outputs(const struct xn_accel_job *job, const struct xn_xrt_slo
         memcpy(job->outputs[i], slot->output_host + (size_t)i * words, words * sizeof(int32_t));
 }
 
+/** XRT's waits have whole milliseconds. */
+static int xrt_poll(struct xn_accel *accel, struct xn_accel_job *job, uint64_t until_ns)
+{
+    struct xrt *x = xrt_of(accel);
+    enum xn_xrt_state state = XN_XRT_RUNNING;
+    struct xn_xrt_why why;
+
+    (void)job;
+    while (!x->hung && state == XN_XRT_RUNNING) {
+        const uint64_t now_ns = xn_clock_now_ns(), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+        if (left_ns < XN_NS_PER_MS)
+            return -EAGAIN;
+        if (x->api->run_wait(x->flights[0].slot->run, (uint32_t)XN_MIN(left_ns / XN_NS_PER_MS, WAIT_MS), &state, &why) <
+            0)
+            break;
+    }
+    return x->hung ? -EAGAIN : 0;
+}
+
 static int xrt_wait(struct xn_accel *accel, struct xn_accel_job *job, uint64_t deadline_ns, struct xn_error *error)
 {
     struct xrt *x = xrt_of(accel);
@@ -639,6 +658,7 @@ const struct xn_accel_backend xn_accel_xrt = {
     .unload = xrt_unload,
     .submit = xrt_submit,
     .wait = xrt_wait,
+    .poll = xrt_poll,
     .reset = xrt_reset,
     .close = xrt_close,
     .cost = xrt_cost,

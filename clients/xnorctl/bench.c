@@ -4,7 +4,8 @@
  * Open loop (--rate): requests are due at times that the server has no influence on, and latency counts from when a request was due, whether or not
  * a connection was free. A server that stalls is charged with all the requests that were due meanwhile (no coordinated omission). Closed loop
  * (--concurrency): each connection sends its next request when its last one is answered; that finds the highest rate, and its latency says
- * little. Energy, batch sizes and the server's CPU time come from the difference of two readings of /metrics. */
+ * little. Answers and refusals are measured apart, both from when they were due and from when they were sent: the difference is what the client itself, or its want of
+ * connections, added. With a deadline, what counts is goodput: answers that came within it. Energy, batch sizes and the server's CPU time come from the difference of two readings of /metrics. */
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -33,7 +34,7 @@
 #define FAILURE_KINDS      16u
 
 struct options {
-    const char *model, *file, *arrivals;
+    const char *model, *file, *arrivals, *source;
     double rate, seconds, warmup_s, timeout_s;
     uint64_t concurrency, connections, count, images, seed, timeout_ms;
 };
@@ -48,6 +49,17 @@ struct failure {
     uint64_t count;
 };
 
+/* From when a request was due, and from when it was sent. */
+struct span {
+    struct xn_histogram due, sent;
+};
+
+struct times {
+    struct span answered;      /* with 200 */
+    struct span refused;       /* 429 or 503, and when to try again */
+    struct xn_histogram delay; /* send behind its due time */
+};
+
 /* A whole run; results are those of its measured part. */
 struct bench {
     const struct options *options;
@@ -58,7 +70,8 @@ struct bench {
     /* of the phase under way */
     struct xn_arrivals arrivals;
     uint64_t start_ns, end_ns, last_ns, count_max, started, done, unsent;
-    struct xn_histogram *latency, *delay; /* delay: send behind its due time */
+    struct times *times;
+    uint64_t in_time, in_time_sent; /* answered within timeout_ms, from due and from sent */
     uint64_t by_status[STATUS_MAX];
     struct failure failures[FAILURE_KINDS];
     size_t n_failures;
@@ -119,6 +132,21 @@ static void count_failure(struct bench *b, int code)
     b->failures[i].count++;
 }
 
+static void add_span(struct span *span, const struct xn_load_result *result)
+{
+    xn_histogram_add(&span->due, result->done_ns - result->shot->intended_ns);
+    xn_histogram_add(&span->sent, result->done_ns - result->sent_ns);
+}
+
+static void count_answer(struct bench *b, const struct xn_load_result *result)
+{
+    uint64_t timeout_ns = b->options->timeout_ms * XN_NS_PER_MS;
+
+    add_span(&b->times->answered, result);
+    b->in_time += result->done_ns - result->shot->intended_ns <= timeout_ns;
+    b->in_time_sent += result->done_ns - result->sent_ns <= timeout_ns;
+}
+
 static void done(void *user, const struct xn_load_result *result)
 {
     struct bench *b = user;
@@ -130,9 +158,11 @@ static void done(void *user, const struct xn_load_result *result)
     else
         b->by_status[XN_MIN(result->status, STATUS_MAX - 1)]++;
     if (result->status == 200)
-        xn_histogram_add(b->latency, result->done_ns - result->shot->intended_ns);
+        count_answer(b, result);
+    else if ((result->status == 429 || result->status == 503) && result->retry_after)
+        add_span(&b->times->refused, result);
     if (b->open)
-        xn_histogram_add(b->delay, result->sent_ns - result->shot->intended_ns);
+        xn_histogram_add(&b->times->delay, result->sent_ns - result->shot->intended_ns);
     if (b->progress.on && b->done % 64 == 0)
         xn_progress_at(&b->progress, (result->done_ns - b->start_ns) / XN_NS_PER_S, "");
 }
@@ -142,8 +172,8 @@ static int run_phase(struct bench *b, struct xn_load *load, double seconds, uint
 {
     struct xn_load_hooks hooks = {.user = b, .next = next, .done = done};
 
-    memset(b->latency, 0, sizeof(*b->latency));
-    memset(b->delay, 0, sizeof(*b->delay));
+    memset(b->times, 0, sizeof(*b->times));
+    b->in_time = b->in_time_sent = 0;
     memset(b->by_status, 0, sizeof(b->by_status));
     b->n_failures = 0;
     memset(b->failures, 0, sizeof(b->failures));
@@ -346,7 +376,8 @@ static json_t *batch_sizes(const struct reading r[2], const char *model)
     return array;
 }
 
-static json_t *batch_reasons(const struct reading r[2], const char *model)
+/* By the label `reason` of a family; of `model`, or of all where it is NULL. */
+static json_t *by_reason(const struct reading r[2], const char *family, const char *model)
 {
     const char *at = r[1].metrics;
     json_t *reasons = json_object();
@@ -354,7 +385,7 @@ static json_t *batch_reasons(const struct reading r[2], const char *model)
     char why[32];
 
     while (xn_metric_next(&at, &m)) {
-        if (!xn_metric_is(&m, "xnord_batches_total") || !xn_metric_has(&m, "model", model))
+        if (!xn_metric_is(&m, family) || (model && !xn_metric_has(&m, "model", model)))
             continue;
         double n = m.value - before_of(r[0].metrics, &m);
         xn_metric_label(&m, "reason", why, sizeof(why));
@@ -377,8 +408,9 @@ static json_t *server_json(const struct bench *b, const struct reading r[2], con
         json_object_set_new(server, "batches", json_integer((json_int_t)batches));
         json_object_set_new(server, "batch_mean", json_real(images / batches));
         json_object_set_new(server, "batch_sizes", batch_sizes(r, model));
-        json_object_set_new(server, "batch_reasons", batch_reasons(r, model));
+        json_object_set_new(server, "batch_reasons", by_reason(r, "xnord_batches_total", model));
     }
+    json_object_set_new(server, "rejected", by_reason(r, "xnord_requests_rejected_total", NULL));
     if (risen(r, "process_cpu_seconds_total", NULL, NULL, &cpu_s) && b->done > 0)
         json_object_set_new(server, "cpu_us_per_request", json_real(1e6 * cpu_s / (double)b->done));
     add_energy(energy, r, "xnord_inference_energy_joules_total", model, inferences);
@@ -446,6 +478,28 @@ static json_t *errors_json(const struct bench *b)
     return errors;
 }
 
+/* What was measured of answers and refusals. */
+static void add_times(json_t *o, const struct bench *b, double seconds)
+{
+    const struct times *t = b->times;
+
+    json_object_set_new(o, "latency_us", histogram_json(&t->answered.due));
+    if (b->open) {
+        json_object_set_new(o, "latency_sent_us", histogram_json(&t->answered.sent));
+        json_object_set_new(o, "send_delay_us", histogram_json(&t->delay));
+    }
+    if (t->refused.due.count > 0) {
+        json_object_set_new(o, "refused", json_integer((json_int_t)t->refused.due.count));
+        json_object_set_new(o, "refusal_us", histogram_json(&t->refused.due));
+        json_object_set_new(o, "refusal_sent_us", histogram_json(&t->refused.sent));
+    }
+    if (b->options->timeout_ms > 0) {
+        json_object_set_new(o, "in_time", json_integer((json_int_t)b->in_time));
+        json_object_set_new(o, "in_time_sent", json_integer((json_int_t)b->in_time_sent));
+        json_object_set_new(o, "goodput_per_s", json_real(seconds > 0 ? (double)b->in_time / seconds : 0));
+    }
+}
+
 static json_t *results_json(const struct bench *b, const struct xn_ctl *ctl, const struct xn_load *load,
                             const struct reading r[2], const char *model, uint64_t connections)
 {
@@ -466,9 +520,7 @@ static json_t *results_json(const struct bench *b, const struct xn_ctl *ctl, con
     json_object_set_new(o, "errors", errors_json(b));
     json_object_set_new(o, "requests_per_s", json_real(per_s));
     json_object_set_new(o, "images_per_s", json_real(per_s * (double)b->options->images));
-    json_object_set_new(o, "latency_us", histogram_json(b->latency));
-    if (b->open)
-        json_object_set_new(o, "send_delay_us", histogram_json(b->delay));
+    add_times(o, b, seconds);
     json_object_set_new(o, "reconnects", json_integer((json_int_t)xn_load_reconnects(load)));
     if (b->done > 0)
         json_object_set_new(o, "client_cpu_us_per_request",
@@ -480,14 +532,31 @@ static json_t *results_json(const struct bench *b, const struct xn_ctl *ctl, con
 static void print_latency(const char *title, const struct xn_histogram *h)
 {
     printf("%-12s", title);
-    if (h->count == 0) {
-        puts("none: no request was answered with 200");
-        return;
-    }
     printf("mean %s", xn_words_ns(xn_histogram_mean(h)).text);
     for (size_t i = 0; i < XN_ARRAY_LEN(quantiles); i++)
         printf(", %s %s", quantiles[i].name, xn_words_ns((double)xn_histogram_quantile(h, quantiles[i].part)).text);
     printf(", max %s\n", xn_words_ns((double)h->max).text);
+}
+
+static void print_times(const struct bench *b, json_t *o)
+{
+    const struct times *t = b->times;
+
+    if (t->answered.due.count > 0)
+        print_latency("latency", &t->answered.due);
+    else
+        printf("%-12snone: no request was answered with 200\n", "latency");
+    if (b->open && t->answered.sent.count > 0)
+        print_latency("from sent", &t->answered.sent);
+    if (t->refused.sent.count > 0)
+        print_latency("refusals", &t->refused.sent);
+    if (b->open && t->delay.count > 0)
+        print_latency("send delay", &t->delay);
+    if (b->options->timeout_ms > 0)
+        printf("%-12s%.1f answers/s within %" PRIu64 " ms: %.3f %% of those answered, %.3f %% of all\n", "goodput",
+               json_number_value(json_object_get(o, "goodput_per_s")), b->options->timeout_ms,
+               100.0 * (double)b->in_time / (double)XN_MAX(t->answered.due.count, 1),
+               100.0 * (double)b->in_time / (double)XN_MAX(b->done + b->unsent, 1));
 }
 
 static void print_pairs(const char *title, json_t *object, const char *unit)
@@ -568,9 +637,7 @@ static void print_results(const struct bench *b, json_t *o)
     printf("%-12s%.1f requests/s, %.1f images/s\n", "throughput",
            json_number_value(json_object_get(o, "requests_per_s")),
            json_number_value(json_object_get(o, "images_per_s")));
-    print_latency("latency", b->latency);
-    if (b->open)
-        print_latency("send delay", b->delay);
+    print_times(b, o);
     if (json_object_size(errors) > 0)
         print_pairs("failed", errors, "x ");
     print_server(server);
@@ -627,7 +694,8 @@ static int run(struct xn_ctl *ctl, struct bench *b, char **files, size_t n_files
 {
     uint64_t connections = b->open ? b->options->connections : b->options->concurrency;
     struct xn_load_config config = {.connections = (uint32_t)connections,
-                                    .timeout_ns = (uint64_t)(b->options->timeout_s * (double)XN_NS_PER_S)};
+                                    .timeout_ns = (uint64_t)(b->options->timeout_s * (double)XN_NS_PER_S),
+                                    .source = b->options->source};
     struct xn_client *client = NULL;
     struct xn_load *load = NULL;
     struct xn_target target = {0};
@@ -690,6 +758,8 @@ int xn_ctl_bench(struct xn_ctl *ctl, int argc, char **argv)
         {"timeout", 't', XN_OPT_DOUBLE, &o.timeout_s, 0.001, 3600, "S",
          "give a request up after S seconds (default 30)"},
         {"timeout-ms", 0, XN_OPT_U64, &o.timeout_ms, 1, 600000, "MS", "deadline that the server is asked to keep"},
+        {"source", 0, XN_OPT_TEXT, &o.source, 0, 0, "ADDRESS",
+         "numeric address to come from: to a server a client is an address"},
         {"seed", 0, XN_OPT_U64, &o.seed, 0, 1e15, "N", "of arrivals and random tensors (default: a new one, printed)"},
     };
     const struct xn_opt_about about = {
@@ -712,8 +782,7 @@ int xn_ctl_bench(struct xn_ctl *ctl, int argc, char **argv)
         xn_opt_usage(ctl, "--file and FILE arguments: choose one");
     char *one[] = {(char *)(uintptr_t)o.file};
     struct bench b = {.options = &o, .open = o.rate > 0, .poisson = strcmp(o.arrivals, "poisson") == 0};
-    b.latency = xn_ctl_alloc(1, sizeof(*b.latency));
-    b.delay = xn_ctl_alloc(1, sizeof(*b.delay));
+    b.times = xn_ctl_alloc(1, sizeof(*b.times));
     int r = run(ctl, &b, o.file ? one : files, o.file ? 1 : (size_t)n, &error);
     int status = r < 0 ? xn_ctl_fail(ctl, &error) : XN_CTL_OK;
     if (r >= 0 && b.by_status[200] == 0)
@@ -721,7 +790,6 @@ int xn_ctl_bench(struct xn_ctl *ctl, int argc, char **argv)
     for (size_t i = 0; i < b.n_payloads; i++)
         free(b.payloads[i].bytes);
     free(b.payloads);
-    free(b.latency);
-    free(b.delay);
+    free(b.times);
     return status;
 }

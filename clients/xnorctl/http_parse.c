@@ -107,6 +107,8 @@ static int read_header(struct xn_http_parser *p)
             return -EBADMSG; /* another coding, or two of them */
         p->chunked = true;
     }
+    if (name == 11 && strncasecmp(p->line, "Retry-After", name) == 0)
+        p->retry_after = true;
     if (name == 10 && strncasecmp(p->line, "Connection", name) == 0) {
         p->close = p->close || has_word(value, n, "close");
         if (has_word(value, n, "keep-alive"))

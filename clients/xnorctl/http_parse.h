@@ -35,6 +35,7 @@ struct xn_http_parser {
     bool close;          /**< the connection ends with this answer */
     bool has_length;     /**< Content-Length was there */
     bool chunked;        /**< Transfer-Encoding: chunked was there */
+    bool retry_after;    /**< Retry-After was there */
     uint32_t line_bytes; /**< of `line` */
     bool line_cut;
     uint64_t left; /**< of the body, or of the chunk */

@@ -43,8 +43,8 @@ struct link {
 
 struct xn_load {
     struct xn_load_config config;
-    struct sockaddr_storage address;
-    socklen_t address_bytes;
+    struct sockaddr_storage address, source;
+    socklen_t address_bytes, source_bytes; /* source_bytes 0: any */
     char authority[256];
     int epoll_fd, timer_fd;
     uint32_t n_up, n_busy; /* IDLE or BUSY; BUSY */
@@ -108,6 +108,17 @@ static void link_down(struct xn_load *load, struct link *link)
     link->fd = -1;
 }
 
+/* The port is left open until connect: as many connections are possible as without a source. */
+static int bind_source(const struct xn_load *load, int fd)
+{
+    const int on = 1;
+
+    if (load->source_bytes == 0)
+        return 0;
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+    return bind(fd, (const struct sockaddr *)&load->source, load->source_bytes) == 0 ? 0 : -errno;
+}
+
 static int link_connect(struct xn_load *load, struct link *link)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = link};
@@ -119,7 +130,9 @@ static int link_connect(struct xn_load *load, struct link *link)
     setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     link->state = CONNECTING;
     link->since_ns = xn_clock_now_ns();
-    int r = connect(link->fd, (const struct sockaddr *)&load->address, load->address_bytes) == 0 ? 0 : -errno;
+    int r = bind_source(load, link->fd);
+    if (r == 0)
+        r = connect(link->fd, (const struct sockaddr *)&load->address, load->address_bytes) == 0 ? 0 : -errno;
     if (r == 0 || r == -EINPROGRESS)
         r = epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, link->fd, &event) == 0 ? 0 : -errno;
     if (r < 0) {
@@ -136,6 +149,7 @@ static void finish(struct xn_load *load, struct link *link, int status, bool kee
                                     .sent_ns = link->since_ns,
                                     .done_ns = xn_clock_now_ns(),
                                     .status = status,
+                                    .retry_after = link->parser.retry_after,
                                     .body = link->body,
                                     .body_bytes = link->parser.body_bytes,
                                     .body_cut = link->parser.body_cut};
@@ -371,6 +385,24 @@ static int resolve(struct xn_load *load, const struct xn_target *target, struct 
     return 0;
 }
 
+static int resolve_source(struct xn_load *load, struct xn_error *error)
+{
+    struct addrinfo hints = {.ai_family = load->address.ss_family,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_NUMERICHOST},
+                    *found = NULL;
+
+    if (!load->config.source)
+        return 0;
+    int r = getaddrinfo(load->config.source, NULL, &hints, &found);
+    if (r != 0)
+        return xn_error_set(error, -EADDRNOTAVAIL, "source %s: %s", load->config.source, gai_strerror(r));
+    memcpy(&load->source, found->ai_addr, found->ai_addrlen);
+    load->source_bytes = found->ai_addrlen;
+    freeaddrinfo(found);
+    return 0;
+}
+
 /* As many descriptors as the connections need, where the hard limit allows them. */
 static int raise_limit(uint32_t connections, struct xn_error *error)
 {
@@ -443,6 +475,8 @@ int xn_load_new(const struct xn_target *target, const struct xn_load_config *con
     }
     snprintf(load->authority, sizeof(load->authority), "%s", target->authority);
     r = resolve(load, target, error);
+    if (r >= 0)
+        r = resolve_source(load, error);
     if (r >= 0)
         r = open_epoll(load, error);
     if (r >= 0)

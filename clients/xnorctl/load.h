@@ -36,7 +36,8 @@ enum xn_load_next {
 struct xn_load_result {
     const struct xn_shot *shot;
     uint64_t sent_ns, done_ns;
-    int status; /**< HTTP status, or a negative errno: -ETIMEDOUT, -ECONNRESET, -EBADMSG (no HTTP), ... */
+    int status;       /**< HTTP status, or a negative errno: -ETIMEDOUT, -ECONNRESET, -EBADMSG (no HTTP), ... */
+    bool retry_after; /**< the answer says when to try again */
     const char *body;
     size_t body_bytes; /**< kept, at most xn_load_config.body_bytes */
     bool body_cut;
@@ -54,9 +55,10 @@ struct xn_load_config {
     uint32_t connections; /**< 1..XN_LOAD_CONNECTIONS_MAX */
     uint64_t timeout_ns;  /**< from send to the end of the answer */
     size_t body_bytes;    /**< of an answer that are kept for `done`; 0: none */
+    const char *source;   /**< numeric address that connections come from; NULL: the system's choice */
 };
 
-/** Connect to `target`. Errors: -EHOSTUNREACH (no such host), -ECONNREFUSED, -ETIMEDOUT, -EMFILE (file descriptors: the text says how many are
+/** Connect to `target`. Errors: -EADDRNOTAVAIL (no such source), -EHOSTUNREACH (no such host), -ECONNREFUSED, -ETIMEDOUT, -EMFILE (file descriptors: the text says how many are
  *  allowed), -ENOMEM. */
 XN_MUST_CHECK int xn_load_new(const struct xn_target *target, const struct xn_load_config *config,
                               struct xn_load **ret_load, struct xn_error *error);

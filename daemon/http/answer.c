@@ -71,14 +71,16 @@ static void write_error(struct xn_text *text, const char *what)
 
 enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                      uint64_t start_ns, int error_code, const struct xn_error *error,
-                                     const char *request_id, const char *allow)
+                                     const struct xn_answer *more)
 {
     struct xn_status status = xn_status_of(error_code);
-    struct xn_answer answer = {
-        .code = status.code, .retry_after_s = status.retry_after_s, .allow = allow, .request_id = request_id};
+    struct xn_answer answer = more ? *more : (struct xn_answer){0};
     char body[ERROR_BODY_BYTES];
     struct xn_text text;
 
+    answer.code = status.code;
+    if (answer.retry_after_s == 0)
+        answer.retry_after_s = status.retry_after_s;
     xn_text_init(&text, body, sizeof(body));
     write_error(&text, error->text);
     xn_metrics_reject(http->next.metrics, status.reject);

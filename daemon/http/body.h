@@ -18,8 +18,9 @@
 
 /** What a request asks for besides its images. */
 struct xn_ask {
-    uint32_t top_k;           /**< 1..XN_TOP_K_MAX */
-    uint64_t timeout_ns;      /**< 0: the model's default */
+    uint32_t top_k;      /**< 1..XN_TOP_K_MAX */
+    uint64_t timeout_ns; /**< 0: the model's default */
+    enum xn_priority priority;
     char id[XN_ID_BYTES_MAX]; /**< v2: echoed; "" none */
     bool has_id;
     /* v2 outputs, in the order asked for */
@@ -29,6 +30,12 @@ struct xn_ask {
         bool binary;
     } outputs[2];
 };
+
+/** The protocol's number for a priority: 1 is the highest, 0 the model's own. */
+static inline enum xn_priority xn_ask_priority(uint64_t number)
+{
+    return number == 1 ? XN_PRIORITY_HIGH : number > 2 ? XN_PRIORITY_LOW : XN_PRIORITY_NORMAL;
+}
 
 /** Once, before any other function here: lets the limit on JSON trees work. Threads: none but the caller may use jansson yet. */
 void xn_body_init(void);

@@ -18,8 +18,9 @@ struct xn_http_next {
     struct xn_requests *requests;
     struct xn_metrics *metrics;
     const struct xn_instances *instances;
-    /** May `n` items for `model` be admitted now? Also counts them as announced where it answers 0. Errors: -ENOBUFS (queue full), -ESHUTDOWN (draining). Called at the first header, before the body. */
-    int (*admit)(void *user, const struct xn_model *model, uint32_t n);
+    /** May `n` items for request->model be admitted now, with the request's deadline, client and priority? Also counts them as announced where it answers 0. Errors: -ESHUTDOWN (draining); those of
+     *  xn_sched_admit, with *ret_retry_ns. Called at the first header, before the body. */
+    int (*admit)(void *user, const struct xn_request *request, uint32_t n, uint64_t *ret_retry_ns);
     /** Take back n announced items that will not come (bad body, client gone). */
     void (*retract)(void *user, const struct xn_model *model, uint32_t n);
     /** Start all items of `request`; each is settled later, even on failure. The connection is already suspended. */

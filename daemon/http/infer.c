@@ -2,13 +2,15 @@
  * A POST that asks for inference, from its first header to its answer. Runs on the epoll thread of its connection; only request_done runs
  * elsewhere. See struct xn_call for the states.
  *
- * Everything that can be told from the headers is refused on the first callback, before MHD has read the body. Once a body is being received MHD takes
+ * Everything that can be told from the headers is refused on the first callback, before MHD has read the body; that ends the connection. Where only room or time is wanting and the
+ * body is small, the answer waits for the body instead, and the connection stays: overload must not cost the clients their connections. Once a body is being received MHD takes
  * no answer until it is complete; what fails then (only a body of unknown length can) is answered by hand, and the connection ends. */
 #include "daemon/http/internal.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -16,7 +18,10 @@
 #include "common/clock.h"
 #include "common/number.h"
 
+#define ANSWER_SHARE  4     /* of a request's time the answer is never expected to take more than a quarter */
 #define CHUNKED_FIRST 4096u /* first buffer of a body of unknown length */
+/* The body of a request that is refused for want of room is read and dropped up to this size: it costs less than the connection that its client would have to open instead. */
+#define DROP_BYTES_MAX 65536u
 
 static const char *argument(struct MHD_Connection *connection, const char *name)
 {
@@ -100,6 +105,7 @@ static void copy_request_id(struct xn_call *call)
 static int read_arguments(struct xn_call *call)
 {
     const char *top_k = argument(call->connection, "top_k"), *timeout = argument(call->connection, "timeout_ms");
+    const char *priority = argument(call->connection, "priority");
     const char *length = call->headers.header_length;
     uint64_t value;
 
@@ -113,6 +119,10 @@ static int read_arguments(struct xn_call *call)
         return xn_error_set(&call->error, -EINVAL, "timeout_ms: must be 1 to %u", XN_TIMEOUT_MS_MAX);
     if (timeout)
         call->ask.timeout_ns = value * XN_NS_PER_MS;
+    if (priority && !xn_number_u64(priority, 0, UINT32_MAX, &value))
+        return xn_error_set(&call->error, -EINVAL, "priority: must be 1 (high), 2 (normal) or 3 (low)");
+    if (priority)
+        call->ask.priority = xn_ask_priority(value);
     if (length && call->route == XN_ROUTE_V2_INFER) {
         if (!xn_number_u64(length, 0, UINT32_MAX, &value))
             return xn_error_set(&call->error, -EINVAL, "Inference-Header-Content-Length: must be a number of bytes");
@@ -155,6 +165,92 @@ static int take_body_buffer(struct xn_call *call)
     return r < 0 ? xn_error_set(&call->error, r, "a body of %" PRIu64 " bytes does not fit any buffer", bytes) : 0;
 }
 
+/* Who asks, for fair shares: the address; of IPv6 the network, as one host may have many addresses of it. */
+static uint32_t client_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const unsigned char *bytes = NULL;
+    uint32_t n = 0, hash = 2166136261u; /* FNV-1a */
+
+    if (info && info->client_addr && info->client_addr->sa_family == AF_INET) {
+        bytes = (const unsigned char *)&((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr;
+        n = 4;
+    } else if (info && info->client_addr && info->client_addr->sa_family == AF_INET6) {
+        bytes = (const unsigned char *)&((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr;
+        n = 8;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        hash = (hash ^ bytes[i]) * 16777619u;
+    return hash;
+}
+
+/* From the end of a batch to the answer, with a margin that most do not exceed: as TCP estimates the time after which it need not wait for an acknowledgement any more (RFC 6298). */
+static uint64_t answer_ns(const struct xn_http *http)
+{
+    return atomic_load_explicit(&http->answer_ns, memory_order_relaxed) +
+           4 * atomic_load_explicit(&http->answer_deviation_ns, memory_order_relaxed);
+}
+
+static void learn_answer(struct xn_http *http, uint64_t ns)
+{
+    int64_t mean = (int64_t)atomic_load_explicit(&http->answer_ns, memory_order_relaxed);
+    int64_t deviation = (int64_t)atomic_load_explicit(&http->answer_deviation_ns, memory_order_relaxed);
+    int64_t error = (int64_t)ns - mean;
+
+    deviation += ((error < 0 ? -error : error) - deviation) / 4;
+    atomic_store_explicit(&http->answer_ns, (uint64_t)(mean + error / 8), memory_order_relaxed);
+    atomic_store_explicit(&http->answer_deviation_ns, (uint64_t)deviation, memory_order_relaxed);
+}
+
+/* Deadline and priority, as far as they are known: the body may say more. */
+static void set_urgency(struct xn_call *call)
+{
+    struct xn_request *request = call->request;
+    uint64_t timeout_ns = call->ask.timeout_ns ? call->ask.timeout_ns : request->model->timeout_ms * XN_NS_PER_MS;
+
+    request->answer_ns = XN_MIN(answer_ns(call->http), timeout_ns / ANSWER_SHARE);
+
+    request->deadline_ns = request->start_ns + timeout_ns;
+    request->priority = (uint8_t)call->ask.priority;
+}
+
+/* Why the request was not admitted; returns `r`. */
+static int explain_refusal(struct xn_call *call, int r, uint64_t retry_ns)
+{
+    const struct xn_request *request = call->request;
+    uint64_t retry_ms = (retry_ns + XN_NS_PER_MS - 1) / XN_NS_PER_MS;
+    uint32_t n = XN_MAX(request->n_items, 1);
+    const char *name = request->model->name, *images = n > 1 ? "images" : "image";
+
+    if (r == -ESHUTDOWN)
+        return xn_error_set(&call->error, r, "the server is stopping");
+    call->retry_after_s = (unsigned)XN_MIN((retry_ns + XN_NS_PER_S - 1) / XN_NS_PER_S, 3600);
+    if (r == -EBUSY)
+        return xn_error_set(&call->error, r,
+                            "model %s: %u %s could not be done within %" PRIu64
+                            " ms with what waits already; try again in %" PRIu64
+                            " ms, or ask for more time with timeout_ms",
+                            name, n, images, (request->deadline_ns - request->start_ns) / XN_NS_PER_MS, retry_ms);
+    if (r == -EDQUOT)
+        return xn_error_set(&call->error, r,
+                            "model %s: this client has its share of what may wait; try again in %" PRIu64 " ms", name,
+                            retry_ms);
+    return xn_error_set(&call->error, r, "model %s: no room for %u %s in its queue; try again in %" PRIu64 " ms", name,
+                        n, images, retry_ms);
+}
+
+static int announce(struct xn_call *call, uint32_t n)
+{
+    const struct xn_http *http = call->http;
+    uint64_t retry_ns = 0;
+    int r = http->next.admit(http->next.user, call->request, n, &retry_ns);
+
+    if (r < 0)
+        return explain_refusal(call, r, retry_ns);
+    call->announced += n;
+    return 0;
+}
+
 static int admit(struct xn_call *call, const char *model_name, const char *version)
 {
     struct xn_http *http = call->http;
@@ -177,14 +273,10 @@ static int admit(struct xn_call *call, const char *model_name, const char *versi
     }
     call->request->model = model;
     call->request->user = call;
-    call->request->start_ns = xn_clock_now_ns();
-    int r = http->next.admit(http->next.user, model, 1);
-    if (r == -ESHUTDOWN)
-        return xn_error_set(&call->error, r, "the server is stopping");
-    if (r < 0)
-        return xn_error_set(&call->error, r, "model %s: its queue is full; try again later", model->name);
-    call->announced = 1;
-    return 0;
+    call->request->start_ns = call->start_ns;
+    call->request->client = client_of(call->connection);
+    set_urgency(call);
+    return announce(call, 1);
 }
 
 static int begin(struct xn_call *call, const char *model_name, const char *version)
@@ -201,14 +293,40 @@ static int begin(struct xn_call *call, const char *model_name, const char *versi
     return r < 0 ? r : take_body_buffer(call);
 }
 
+static void retract(struct xn_call *call)
+{
+    if (call->announced > 0)
+        call->http->next.retract(call->http->next.user, call->request->model, call->announced);
+    call->announced = 0;
+}
+
+/* Let go of all that others may want. */
+static void release(struct xn_call *call)
+{
+    retract(call);
+    xn_request_unref(call->request);
+    call->request = NULL;
+}
+
+/* Refused with `r`: is the body to be dropped, so that the connection can go on? Not where the client asks before it sends it. */
+static bool drops_body(const struct xn_call *call, int r)
+{
+    const char *expect = MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
+    const char *length = call->headers.content_length;
+    uint64_t bytes;
+
+    return xn_status_of(r).retry_after_s > 0 && (!expect || !expect[0]) && length &&
+           xn_number_u64(length, 0, DROP_BYTES_MAX, &bytes);
+}
+
 /* Refused: MHD ends the connection after the answer, as it has not read the body. */
 static enum MHD_Result refuse(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                               struct xn_link *link, uint64_t start_ns, int code, const struct xn_error *error,
-                              const char *request_id)
+                              const struct xn_answer *more)
 {
     if (link)
         link->linger = true;
-    return xn_http_answer_error(http, connection, route, start_ns, code, error, request_id, NULL);
+    return xn_http_answer_error(http, connection, route, start_ns, code, error, more);
 }
 
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
@@ -227,9 +345,15 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
     call->connection = connection;
     call->link = link;
     call->route = route;
+    call->start_ns = start_ns;
     int r = begin(call, model_name, version);
-    if (r < 0) {
-        enum MHD_Result queued = refuse(http, connection, route, link, start_ns, r, &call->error, call->request_id);
+    if (r < 0 && drops_body(call, r)) {
+        release(call);
+        call->refused = r;
+    } else if (r < 0) {
+        enum MHD_Result queued =
+            refuse(http, connection, route, link, start_ns, r, &call->error,
+                   &(struct xn_answer){.request_id = call->request_id, .retry_after_s = call->retry_after_s});
         xn_call_end(call);
         return queued;
     }
@@ -239,12 +363,8 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
 
 void xn_call_end(struct xn_call *call)
 {
-    struct xn_http *http = call->http;
-
-    if (call->announced > 0)
-        http->next.retract(http->next.user, call->request->model, call->announced);
-    xn_request_unref(call->request);
-    xn_pool_give(http->calls, call);
+    release(call);
+    xn_pool_give(call->http->calls, call);
 }
 
 /* ---- receive ------------------------------------------------------------------------------------------------------ */
@@ -298,23 +418,20 @@ static int parse_body(struct xn_call *call)
     return xn_body_parse_plain(call->request, content_type, &call->error);
 }
 
-/* One item was admitted at the first header; the others, if there are more, now. */
+/* One item was admitted at the first header; the others, if there are more, now; and all anew if the body leaves less time. */
 static int admit_rest(struct xn_call *call)
 {
-    struct xn_http *http = call->http;
-    const struct xn_model *model = call->request->model;
-    uint32_t more = call->request->n_items - 1;
+    const struct xn_request *request = call->request;
+    uint64_t deadline_ns = request->deadline_ns;
 
-    if (more == 0)
-        return 0;
-    int r = http->next.admit(http->next.user, model, more);
-    if (r < 0)
-        return xn_error_set(&call->error, r,
-                            r == -ESHUTDOWN ? "the server is stopping"
-                                            : "model %s: no room for %u images in its queue; try again later",
-                            model->name, more + 1);
-    call->announced += more;
-    return 0;
+    if (request->n_items > request->model->queue_limit)
+        return xn_error_set(&call->error, -E2BIG, "model %s: %u images in a request, where its queue holds %u",
+                            request->model->name, request->n_items, request->model->queue_limit);
+    set_urgency(call);
+    if (request->deadline_ns < deadline_ns)
+        retract(call);
+    uint32_t more = request->n_items - call->announced;
+    return more == 0 ? 0 : announce(call, more);
 }
 
 /* The last item has settled: back to the epoll thread. Any thread; must not touch the call afterwards, it may be answered and gone. */
@@ -328,8 +445,9 @@ static void request_done(struct xn_request *request)
 static enum MHD_Result answer_failure(struct xn_call *call, int code, const struct xn_error *error)
 {
     (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
-    return xn_http_answer_error(call->http, call->connection, call->route, call->request->start_ns, code, error,
-                                call->request_id, NULL);
+    return xn_http_answer_error(
+        call->http, call->connection, call->route, call->start_ns, code, error,
+        &(struct xn_answer){.request_id = call->request_id, .retry_after_s = call->retry_after_s});
 }
 
 /* An answer that no buffer can hold is refused before anything runs. */
@@ -362,8 +480,6 @@ static enum MHD_Result start_work(struct xn_call *call)
         r = check_answer(call);
     if (r < 0)
         return answer_failure(call, r, &call->error);
-    uint64_t timeout_ns = call->ask.timeout_ns ? call->ask.timeout_ns : request->model->timeout_ms * XN_NS_PER_MS;
-    request->deadline_ns = request->start_ns + timeout_ns;
     request->done = request_done;
     xn_metrics_stage(http->next.metrics, request->model->slot, XN_STAGE_RECEIVE,
                      request->received_ns - request->start_ns);
@@ -405,8 +521,9 @@ static void observe_stages(const struct xn_call *call)
         xn_metrics_stage(metrics, slot, XN_STAGE_QUEUE, item->execute_start_ns - item->queued_ns);
         xn_metrics_stage(metrics, slot, XN_STAGE_EXECUTE, item->execute_end_ns - item->execute_start_ns);
     }
-    xn_metrics_stage(metrics, slot, XN_STAGE_RESPOND,
-                     xn_clock_now_ns() - request->items[request->n_items - 1].execute_end_ns);
+    uint64_t respond_ns = xn_clock_now_ns() - request->items[request->n_items - 1].execute_end_ns;
+    xn_metrics_stage(metrics, slot, XN_STAGE_RESPOND, respond_ns);
+    learn_answer(call->http, respond_ns);
 }
 
 /* The answer is written into the body's buffer where it fits: its pictures and tensors have done their work. */
@@ -459,10 +576,16 @@ static enum MHD_Result answer(struct xn_call *call)
 
 enum MHD_Result xn_call_continue(struct xn_call *call, const char *upload, size_t *upload_bytes)
 {
+    if (*upload_bytes > 0 && call->refused) {
+        *upload_bytes = 0;
+        return MHD_YES;
+    }
     if (*upload_bytes > 0) {
         enum MHD_Result r = receive(call, upload, *upload_bytes);
         *upload_bytes = 0;
         return r;
     }
+    if (call->refused)
+        return answer_failure(call, call->refused, &call->error);
     return call->working ? answer(call) : start_work(call);
 }

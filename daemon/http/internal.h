@@ -71,19 +71,23 @@ struct xn_headers {
 /** An inference request on its way through http/. From a pool; owner: MHD's request (con_cls).
  *
  *     RECEIVING (body comes in) -> WORKING (suspended; items with image/ and sched/) -> ready to answer: all items settled
- *         \-> failed: answered at once, and the connection ends where not all of the body has been read */
+ *         \-> failed: answered at once, and the connection ends where not all of the body has been read
+ *     REFUSED (a small body comes in and is dropped) -> answered, and the connection goes on */
 struct xn_call {
     struct xn_http *http;
     struct MHD_Connection *connection;
     struct xn_link *link;
-    struct xn_request *request; /**< a reference */
+    struct xn_request *request; /**< a reference; NULL: refused */
     enum xn_route route;
+    int refused; /**< negative errno: why, as soon as the body is there; 0: not */
+    uint64_t start_ns;
     bool working; /**< submitted: the next callback answers */
     struct xn_error error;
     struct xn_headers headers;
-    uint32_t announced;   /**< items admitted and not yet submitted */
-    uint64_t limit_bytes; /**< of the body */
-    int64_t header_bytes; /**< v2: Inference-Header-Content-Length, -1: none */
+    uint32_t announced;     /**< items admitted and not yet submitted */
+    unsigned retry_after_s; /**< what a refusal says; 0: what its status does */
+    uint64_t limit_bytes;   /**< of the body */
+    int64_t header_bytes;   /**< v2: Inference-Header-Content-Length, -1: none */
     struct xn_ask ask;
     char request_id[XN_REQUEST_ID_BYTES];
 };
@@ -105,6 +109,8 @@ struct xn_http {
     int sweep_fd, stop_fd; /**< epoll of lingering connections; eventfd in it: stop */
     atomic_uint n_threads; /**< relaxed: named so far */
     atomic_bool quiesced;  /**< relaxed: answers carry Connection: close */
+    /** Relaxed, and an update may be lost: from the end of a batch until an answer is handed over, smoothed, and its mean deviation; ns. */
+    _Atomic uint64_t answer_ns, answer_deviation_ns;
 };
 
 /** An HTTP request as the handlers of GETs see it. */
@@ -150,10 +156,10 @@ enum xn_body_life {
 enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                uint64_t start_ns, const struct xn_answer *answer, const void *body, size_t bytes,
                                enum xn_body_life life);
-/** {"error": "..."} with the status of `error_code`; counted as rejected. */
+/** {"error": "..."} with the status of `error_code`; counted as rejected. `more` (may be NULL): allow, request_id, and retry_after_s where it is not the status's own. */
 enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                      uint64_t start_ns, int error_code, const struct xn_error *error,
-                                     const char *request_id, const char *allow);
+                                     const struct xn_answer *more);
 /** The same while a body is still coming in, when MHD takes no answer: written to the socket by hand. The connection lingers; the caller closes it
  *  by answering MHD_NO. */
 void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_route route, uint64_t start_ns,

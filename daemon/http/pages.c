@@ -93,8 +93,7 @@ static struct xn_model *model_of(struct xn_get *get, enum MHD_Result *ret_result
     else
         xn_error_set(&error, -ENOENT, "no model is called \"%s\"; GET / lists those there are", get->segments[0]);
     xn_model_unref(model);
-    *ret_result =
-        xn_http_answer_error(get->http, get->connection, get->route, get->start_ns, -ENOENT, &error, NULL, NULL);
+    *ret_result = xn_http_answer_error(get->http, get->connection, get->route, get->start_ns, -ENOENT, &error, NULL);
     return NULL;
 }
 

@@ -82,7 +82,8 @@ static enum MHD_Result refuse(struct xn_get *get, int code, const char *url, con
         xn_error_set(&error, code, "nothing is served at %.128s; GET / says what is", url);
     else
         xn_error_set(&error, code, "%.128s does not take %.16s; it takes %s", url, method, allow);
-    return xn_http_answer_error(get->http, get->connection, XN_ROUTE_OTHER, get->start_ns, code, &error, NULL, allow);
+    return xn_http_answer_error(get->http, get->connection, XN_ROUTE_OTHER, get->start_ns, code, &error,
+                                &(struct xn_answer){.allow = allow});
 }
 
 /* Does a body come with the request? */

@@ -19,7 +19,9 @@ static const struct {
     {-EMSGSIZE, {413, XN_REJECT_TOO_LARGE, 0}},            /* no buffer is that large */
     {-EMEDIUMTYPE, {415, XN_REJECT_UNSUPPORTED_MEDIA, 0}}, /* neither JPEG nor PNG, CMYK ... */
     {-EOPNOTSUPP, {501, XN_REJECT_BAD_REQUEST, 0}},        /* an encoding or extension that is not there */
+    {-EDQUOT, {429, XN_REJECT_SHARE, 1}},                  /* this client has its share of what waits */
     {-ENOBUFS, {503, XN_REJECT_QUEUE_FULL, 1}},            /* queue full */
+    {-EBUSY, {503, XN_REJECT_DEADLINE, 1}},                /* it could not be done before its deadline */
     {-EAGAIN, {503, XN_REJECT_NO_BUFFER, 1}},              /* no request or buffer free */
     {-ENOMEM, {503, XN_REJECT_NO_BUFFER, 1}},
     {-ETIMEDOUT, {503, XN_REJECT_TIMEOUT, 0}}, /* the request's deadline passed */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Online fit of a line to batch times. All sums decay by 1/16 a batch. While every batch has had the same size the two parts cannot be told apart;
- * then all is put on the image, which makes the scheduler believe that batching gains nothing, close early, and so see other sizes. */
+ * Online fit of a line to batch times. All sums decay by 1/16 a batch. While batches have one size the two parts cannot be told apart: then they keep the proportion that
+ * they had. At first all is put on the image, which makes the scheduler believe that batching gains nothing, close early, and so see other sizes. */
 #include "daemon/sched/cost.h"
 
 #define DECAY      (15.0 / 16.0)
@@ -13,8 +13,12 @@ static void fit(struct xn_cost *c)
 {
     double mean_n = c->n / c->weight, mean_t = c->t / c->weight;
     double variance = c->nn / c->weight - mean_n * mean_n;
-    double slope = variance > MIN_SPREAD ? (c->nt / c->weight - mean_n * mean_t) / variance : mean_t / mean_n;
+    double slope = mean_t / mean_n;
 
+    if (variance > MIN_SPREAD)
+        slope = (c->nt / c->weight - mean_n * mean_t) / variance;
+    else if (c->fixed_ns > 0)
+        slope = c->per_image_ns * mean_t / (c->fixed_ns + c->per_image_ns * mean_n);
     /* Neither part can be negative: noise is put on the other one. */
     if (slope < 0)
         slope = 0;

@@ -5,6 +5,7 @@
  * A worker:
  *
  *     take a batch while fewer than inflight_max run -> submit -> ... -> wait for the oldest -> settle its items
+ *        \__ room for one more: wait until shortly before the instance is free, and look again: the next batch begins without a gap
  *        \__ none to take and none runs: sleep on `wake`      (first expire what is due, so that no batch starts with an answered item)
  *     failed (-EIO, -ETIMEDOUT): quarantine: the instance is unhealthy; its items go to another instance once, where there is one; reset with
  *     back-off until it works or the daemon stops; then healthy again
@@ -17,6 +18,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +37,7 @@
 #define TIMER_IDLE_NS     XN_NS_PER_S /* the timer shows that it is alive at least this often */
 #define EXPIRE_CHUNK      64
 #define ATTEMPTS_MAX      2
+#define WAKE_MAX          16 /* workers woken at once */
 
 struct flight { /* one submitted batch */
     struct xn_batch *batch;
@@ -91,20 +94,21 @@ static void alive(struct worker *w, uint64_t ns)
 
 /* Whom to wake; decided under the lock, done after it, so that the woken do not run into it. */
 struct wakeup {
-    uint64_t workers; /* bit i: worker i */
+    uint32_t workers[WAKE_MAX]; /* [n] indices */
+    uint32_t n;
     bool timer;
 };
 
-/* Workers that sleep and have a batch to take, and the timer if something is due before it would look by itself. */
+/* Workers that sleep and have a batch to take (each wakes those that come after it), and the timer if something is due before it would look by itself. */
 static struct wakeup decide_locked(struct xn_dispatch *d, uint64_t now_ns)
 {
-    struct wakeup wakeup = {0};
-
-    for (uint64_t rest = xn_sched_ready_instances(d->sched, now_ns); rest; rest &= rest - 1) {
-        struct worker *w = &d->workers[__builtin_ctzll(rest)];
+    struct wakeup wakeup = {.n = 0};
+    uint32_t ready[WAKE_MAX], n = xn_sched_ready(d->sched, now_ns, ready, WAKE_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        struct worker *w = &d->workers[ready[i]];
         if (w->asleep) {
             w->asleep = false;
-            wakeup.workers |= rest & -rest;
+            wakeup.workers[wakeup.n++] = ready[i];
         }
     }
     uint64_t due_ns = xn_sched_wake_ns(d->sched, now_ns);
@@ -117,8 +121,8 @@ static struct wakeup decide_locked(struct xn_dispatch *d, uint64_t now_ns)
 
 static void wake(struct xn_dispatch *d, struct wakeup wakeup)
 {
-    for (; wakeup.workers; wakeup.workers &= wakeup.workers - 1)
-        pthread_cond_signal(&d->workers[__builtin_ctzll(wakeup.workers)].wake);
+    for (uint32_t i = 0; i < wakeup.n; i++)
+        pthread_cond_signal(&d->workers[wakeup.workers[i]].wake);
     if (wakeup.timer)
         pthread_cond_signal(&d->timer_wake);
 }
@@ -168,6 +172,18 @@ static void release(struct xn_item *item, int status, const struct xn_error *err
     xn_request_unref(request);
 }
 
+/* Teach the scheduler what an instance draws; an estimate comes from what the configuration declares, which it has. */
+static void learn_energy(struct worker *w, const struct flight *f, double joules, enum xn_energy_source source)
+{
+    struct xn_dispatch *d = w->dispatch;
+
+    if (source == XN_ENERGY_ESTIMATE)
+        return;
+    pthread_mutex_lock(&d->sched_lock);
+    xn_sched_energy(d->sched, w->index, joules, f->job.exec_ns);
+    pthread_mutex_unlock(&d->sched_lock);
+}
+
 static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
 {
     const struct xn_dispatch *d = w->dispatch;
@@ -176,6 +192,9 @@ static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
     double joules = 0;
     enum xn_energy_source source = XN_ENERGY_SENSOR;
     bool measured = d->hooks.energy && d->hooks.energy(d->hooks.user, batch, f->submitted_ns, end_ns, &joules, &source);
+
+    if (measured)
+        learn_energy(w, f, joules, source);
 
     for (uint32_t i = 0; i < batch->n; i++) {
         struct xn_item *item = batch->items[i];
@@ -461,6 +480,30 @@ static void await_oldest(struct worker *w)
     reconsider(w->dispatch, true);
 }
 
+/* While there is room for one more batch the device is waited for until it is time to fetch that. True: it is, and the oldest still runs. */
+static bool time_to_look(struct worker *w)
+{
+    struct xn_dispatch *d = w->dispatch;
+
+    if (!w->backend->poll || w->n_flights == w->inflight_max)
+        return false;
+    pthread_mutex_lock(&d->sched_lock);
+    uint64_t look_ns = d->stop ? 0 : xn_sched_look_ns(d->sched, w->index);
+    pthread_mutex_unlock(&d->sched_lock);
+    if (look_ns <= xn_clock_now_ns())
+        return false;
+    alive(w, XN_NEVER_NS);
+    int r = w->backend->poll(w->accel, &w->flights[w->first].job, look_ns);
+    alive(w, xn_clock_now_ns());
+    if (r != -EAGAIN)
+        return false;
+    pthread_mutex_lock(&d->sched_lock);
+    if (!d->stop && look_ns > xn_clock_now_ns())
+        sleep_locked(w, look_ns);
+    pthread_mutex_unlock(&d->sched_lock);
+    return true;
+}
+
 /* The next batch to start, or NULL: first wait for what is in flight. Sleeps while there is neither; false: stop. */
 static bool take_batch(struct worker *w, struct xn_batch **ret_batch)
 {
@@ -496,7 +539,7 @@ static void *worker_main(void *argument)
     while (take_batch(w, &batch)) {
         if (batch)
             start_batch(w, batch);
-        else
+        else if (!time_to_look(w))
             await_oldest(w);
     }
     alive(w, XN_NEVER_NS);
@@ -571,13 +614,43 @@ static int start_threads(struct xn_dispatch *d)
     return 0;
 }
 
-static int init(struct xn_dispatch *d, struct xn_instances *instances, uint32_t queue_total)
+/* Watts that an instance draws more while it runs, as declared; < 0: not declared. */
+static double declared_watts(const struct xn_config_accelerator *config, const struct xn_instances *instances)
 {
-    struct xn_sched_config config = {.n_instances = instances->n, .queue_total = queue_total};
+    uint32_t n = 0;
 
+    if (!config || config->busy_watts < 0 || config->idle_watts < 0)
+        return -1;
     for (uint32_t i = 0; i < instances->n; i++)
-        config.inflight[i] = xn_accel_info(instances->accel[i])->inflight_max;
-    int r = xn_sched_new(&config, &d->sched);
+        n += instances->config[i] == config;
+    return fmax(config->busy_watts - config->idle_watts, 0) / n;
+}
+
+static int new_sched(struct xn_dispatch *d, const struct xn_instances *instances, uint32_t queue_total,
+                     const struct xn_config *config)
+{
+    struct xn_sched_instance *each = xn_calloc(instances->n, sizeof(*each));
+    struct xn_sched_config sched = {.n_instances = instances->n, .instances = each, .queue_total = queue_total};
+
+    if (!each)
+        return -ENOMEM;
+    if (config) {
+        sched.watts_cap = fmax(config->eco.watts_cap, 0);
+        sched.watts_budget = fmax(config->eco.watts_budget, 0);
+        sched.eco_delay_us = config->eco.delay_us;
+    }
+    for (uint32_t i = 0; i < instances->n; i++)
+        each[i] = (struct xn_sched_instance){.inflight = xn_accel_info(instances->accel[i])->inflight_max,
+                                             .watts = declared_watts(instances->config[i], instances)};
+    int r = xn_sched_new(&sched, &d->sched);
+    free(each);
+    return r;
+}
+
+static int init(struct xn_dispatch *d, struct xn_instances *instances, uint32_t queue_total,
+                const struct xn_config *config)
+{
+    int r = new_sched(d, instances, queue_total, config);
     if (r < 0)
         return r;
     d->workers = xn_calloc(instances->n, sizeof(*d->workers));
@@ -588,8 +661,8 @@ static int init(struct xn_dispatch *d, struct xn_instances *instances, uint32_t 
     return r < 0 ? r : start_threads(d);
 }
 
-int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total, const struct xn_dispatch_hooks *hooks,
-                    struct xn_dispatch **ret_dispatch, struct xn_error *error)
+int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total, const struct xn_config *config,
+                    const struct xn_dispatch_hooks *hooks, struct xn_dispatch **ret_dispatch, struct xn_error *error)
 {
     struct xn_dispatch *d = xn_calloc(1, sizeof(*d));
 
@@ -601,7 +674,7 @@ int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total, const 
     if (hooks)
         d->hooks = *hooks;
     atomic_store_explicit(&d->timer_heartbeat_ns, xn_clock_now_ns(), memory_order_relaxed);
-    int r = init(d, instances, queue_total);
+    int r = init(d, instances, queue_total, config);
     if (r < 0) {
         xn_dispatch_free(d);
         return xn_error_set(error, r, "scheduler for %u instances and %u waiting images: %s", instances->n, queue_total,
@@ -675,32 +748,48 @@ void xn_dispatch_free(struct xn_dispatch *dispatch)
 
 /* ---- calls from other threads ------------------------------------------------------------------------------------- */
 
-void xn_dispatch_announce(struct xn_dispatch *dispatch, const struct xn_model *model, int count)
+int xn_dispatch_admit(struct xn_dispatch *dispatch, const struct xn_sched_ask *ask, uint64_t *ret_retry_ns)
+{
+    uint64_t now_ns = xn_clock_now_ns();
+
+    pthread_mutex_lock(&dispatch->sched_lock);
+    int r = xn_sched_admit(dispatch->sched, ask, now_ns, ret_retry_ns);
+    pthread_mutex_unlock(&dispatch->sched_lock);
+    return r;
+}
+
+void xn_dispatch_retract(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n)
 {
     pthread_mutex_lock(&dispatch->sched_lock);
-    xn_sched_announce(dispatch->sched, model, count);
+    xn_sched_retract(dispatch->sched, model, n);
     pthread_mutex_unlock(&dispatch->sched_lock);
     /* With fewer on their way a batch may have nothing left to wait for. */
-    if (count < 0)
-        reconsider(dispatch, false);
+    reconsider(dispatch, false);
 }
 
-bool xn_dispatch_has_room(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n)
+/* What instance `w` predicts of `model`, for one image and a full batch: two points of the line. */
+static void learn_instance(struct worker *w, const struct xn_model *model)
 {
-    pthread_mutex_lock(&dispatch->sched_lock);
-    bool room = xn_sched_has_room(dispatch->sched, model, n);
-    pthread_mutex_unlock(&dispatch->sched_lock);
-    return room;
+    const uint32_t sizes[] = {1, model->max_batch};
+    struct xn_dispatch *d = w->dispatch;
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(sizes); i++) {
+        uint64_t ns;
+        if (w->backend->cost(w->accel, model->loaded[w->index], sizes[i], &ns) < 0 || ns == 0)
+            continue;
+        pthread_mutex_lock(&d->sched_lock);
+        xn_sched_predict(d->sched, model, w->index, sizes[i], ns);
+        pthread_mutex_unlock(&d->sched_lock);
+    }
 }
 
-bool xn_dispatch_admit(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n)
+void xn_dispatch_learn(struct xn_dispatch *dispatch, const struct xn_model *model)
 {
-    pthread_mutex_lock(&dispatch->sched_lock);
-    bool room = xn_sched_has_room(dispatch->sched, model, n);
-    if (room)
-        xn_sched_announce(dispatch->sched, model, (int)n);
-    pthread_mutex_unlock(&dispatch->sched_lock);
-    return room;
+    for (uint32_t i = 0; i < dispatch->n_workers; i++) {
+        struct worker *w = &dispatch->workers[i];
+        if (w->backend->cost && model->loaded[i])
+            learn_instance(w, model);
+    }
 }
 
 int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *item)

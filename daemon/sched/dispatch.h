@@ -32,19 +32,21 @@ struct xn_instance_status {
     uint64_t quarantines, resets, reset_failures; /**< out of service; back in it; tried, and still out */
 };
 
-/** Start a worker for each instance, and the timer. `queue_total`: items waiting over all models. Errors: -ENOMEM, -EAGAIN (threads). */
-XN_MUST_CHECK int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total,
+/** Start a worker for each instance, and the timer. `queue_total`: items waiting over all models. `config` (read here only) says what may be spent; NULL: all. Errors:
+ *  -ENOMEM, -EAGAIN (threads). */
+XN_MUST_CHECK int xn_dispatch_new(struct xn_instances *instances, uint32_t queue_total, const struct xn_config *config,
                                   const struct xn_dispatch_hooks *hooks, struct xn_dispatch **ret_dispatch,
                                   struct xn_error *error);
 
 /** As the xn_sched calls of the same names, locked. Threads: any. */
-void xn_dispatch_announce(struct xn_dispatch *dispatch, const struct xn_model *model, int count);
+XN_MUST_CHECK int xn_dispatch_admit(struct xn_dispatch *dispatch, const struct xn_sched_ask *ask,
+                                    uint64_t *ret_retry_ns);
+void xn_dispatch_retract(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n);
 XN_MUST_CHECK int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *item);
-bool xn_dispatch_has_room(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n);
 uint32_t xn_dispatch_depth(struct xn_dispatch *dispatch, uint32_t slot);
 
-/** has_room and, where it answers true, announce, as one step. Threads: any. */
-bool xn_dispatch_admit(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n);
+/** Tell the scheduler what the instances predict of `model`, which is loaded and warm. Threads: any. */
+void xn_dispatch_learn(struct xn_dispatch *dispatch, const struct xn_model *model);
 
 void xn_dispatch_status(struct xn_dispatch *dispatch, uint32_t instance, struct xn_instance_status *ret_status);
 

@@ -91,7 +91,7 @@ int main(void)
     config.limits.buffer_bytes = 16u << 20;
     instances.accel[0] = fake_accel_new("fake0", 2);
     fake_model_init(&model, &network, &instances, 0, 64, 1000);
-    if (xn_requests_new(&config, &pool) < 0 || xn_dispatch_new(&instances, 4096, NULL, &dispatch, NULL) < 0)
+    if (xn_requests_new(&config, &pool) < 0 || xn_dispatch_new(&instances, 4096, NULL, NULL, &dispatch, NULL) < 0)
         return 1;
     printf("{\"items\": %u, \"in_flight\": {", ROUNDS_ITEMS);
     measure(dispatch, pool, &model, 1, "");

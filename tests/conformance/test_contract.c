@@ -319,6 +319,31 @@ static void inflight_limit(void **state)
         batch_done(&b[i]);
 }
 
+/* Where a backend can be asked whether a job has ended: it stays in flight until wait, whatever the answer was. */
+static void polled(void **state)
+{
+    const struct target *target = *state;
+    struct xn_accel *accel = target_open(target, 0);
+    struct batch b;
+
+    if (!target->backend->poll) {
+        target->backend->close(accel);
+        print_message("# skipped: %s has no poll\n", target->backend->kind);
+        return;
+    }
+    batch_init(&b, networks[0], 1);
+    b.job.model = load(accel, networks[0], BATCH_MAX);
+    submit(accel, &b, 2);
+    int r = target->backend->poll(accel, &b.job, 0);
+    assert_true(r == 0 || r == -EAGAIN);
+    assert_int_equal(target->backend->poll(accel, &b.job, XN_NEVER_NS), 0);
+    assert_int_equal(target->backend->poll(accel, &b.job, XN_NEVER_NS), 0);
+    finish(accel, &b, 2);
+    check_ready(accel, &b);
+    target->backend->close(accel);
+    batch_done(&b);
+}
+
 static void wrong_arguments(void **state)
 {
     const struct target *target = *state;
@@ -551,6 +576,7 @@ int main(void)
         {"several_models", several_models},
         {"hot_load", hot_load},
         {"inflight_limit", inflight_limit},
+        {"polled", polled},
         {"wrong_arguments", wrong_arguments},
         {"optional_slots", optional_slots},
         {"timeout", timeout},

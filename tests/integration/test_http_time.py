@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from http_support import PATIENCE_S, XNORD, Answer, Daemon, daemon, expect, images, parse_answer, read_all, small_network, slow_network
+from http_support import PATIENCE_S, XNORD, Answer, Daemon, daemon, expect, images, parse_answer, read_all, read_answer, small_network, slow_network
 
 TENSOR = bytes(784)
 QUEUE_LIMIT = 8
@@ -164,8 +164,9 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
         yield Busy(server, run_s)
 
 
-def test_deadline_of_a_waiting_request_is_kept_by_the_timer(busy: Busy) -> None:
-    """The only instance is busy for several runs; requests whose time is up are answered long before it is free."""
+def test_what_cannot_be_done_in_time_is_refused_at_once(busy: Busy) -> None:
+    """The only instance is busy for several runs; requests that want to be done before it is free are told so before it is, wherever they say it."""
+    before = busy.server.metric("xnord_requests_rejected_total", reason="deadline")
     work = busy.occupy()
     milliseconds = max(int(busy.run_s * 200), 1)
     for answer in (busy.server.post(f"/infer?timeout_ms={milliseconds}", TENSOR),
@@ -173,15 +174,44 @@ def test_deadline_of_a_waiting_request_is_kept_by_the_timer(busy: Busy) -> None:
                    busy.server.post("/v2/models/quick/infer", json.dumps({
                        "parameters": {"timeout": 1000 * milliseconds},
                        "inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 28, 28, 1], "data": [0] * 784}]}).encode())):
-        assert answer.status == 503 and "deadline" in answer.error and "waiting for model quick" in answer.error
+        assert answer.status == 503 and f"could not be done within {milliseconds} ms" in answer.error
+        assert int(answer.headers["retry-after"]) >= 1
         assert not work.done()
+    assert busy.server.metric("xnord_requests_rejected_total", reason="deadline") == before + 3
     assert work.result().status == 200
 
 
-def test_deadline_of_a_running_request_is_kept_too(busy: Busy) -> None:
-    """It is answered while the instance still works on it, and the next request gets right results."""
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_refusal_for_want_of_time_keeps_the_connection(busy: Busy, pieces: int) -> None:
+    """Where the body is small; the next request on the connection is read from its first byte."""
+    milliseconds = max(int(busy.run_s * 200), 1)
+    work = busy.occupy()
+    with busy.server.connect() as connection:
+        request = b"POST /infer?timeout_ms=%d HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\r\nContent-Length: 784\r\n\r\n" % milliseconds + TENSOR
+        for i in range(pieces):
+            connection.sendall(request[len(request) * i // pieces:len(request) * (i + 1) // pieces])
+        answer = read_answer(connection)
+        assert answer.status == 503 and "could not be done within" in answer.error and "connection" not in answer.headers
+        assert answer.headers["x-request-id"] == "a" and int(answer.headers["retry-after"]) >= 1
+        assert not work.done()
+        connection.sendall(b"POST /infer?timeout_ms=600000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 784\r\n\r\n" + TENSOR)
+        assert read_answer(connection).status == 200
+    assert work.result().status == 200
+
+
+@pytest.mark.parametrize("headers", [b"Expect: 100-continue\r\nContent-Length: 784\r\n", b"Content-Length: 65537\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_refusal_does_not_wait_for_what_may_not_come(busy: Busy, headers: bytes) -> None:
+    work = busy.occupy()
+    with busy.server.connect() as connection:
+        connection.sendall(b"POST /infer?timeout_ms=%d HTTP/1.1\r\nHost: x\r\n%s\r\n" % (max(int(busy.run_s * 200), 1), headers))
+        answer = parse_answer(read_all(connection))  # until the end
+    assert answer.status == 503 and answer.headers["connection"] == "close" and not work.done()
+    assert work.result().status == 200
+
+
+def test_less_time_than_a_run_takes_is_refused_by_an_idle_server_too(busy: Busy) -> None:
     answer = busy.server.post(f"/infer?model=slow&timeout_ms={max(int(busy.run_s * 200), 1)}", bytes(96 * 96))
-    assert answer.status == 503 and "while an instance was running" in answer.error
+    assert answer.status == 503 and "could not be done within" in answer.error
     assert busy.server.post("/infer", TENSOR).status == 200
 
 
@@ -194,16 +224,20 @@ def test_full_queue_refuses_before_the_body(busy: Busy) -> None:
         received = read_all(connection)
     answer = parse_answer(received)
     assert answer.status == 503 and answer.headers["retry-after"] == "1"
-    assert "model slow: its queue is full" in answer.error
+    assert "model slow: no room for 1 image in its queue" in answer.error
     assert busy.server.post("/infer?timeout_ms=600000", TENSOR).status == 200
     assert busy.server.metric("xnord_requests_rejected_total", reason="queue_full") >= 1
     assert all(done.result().status == 200 for done in work)
 
 
 def test_more_images_than_the_queue_has_room_for(busy: Busy) -> None:
-    answer = busy.server.post("/infer?model=slow", bytes(96 * 96 * (QUEUE_LIMIT + 8)))
-    assert answer.status == 503 and answer.headers["retry-after"] == "1"
-    assert f"no room for {QUEUE_LIMIT + 8} images" in answer.error
+    answer = busy.server.post("/infer?model=slow&timeout_ms=600000", bytes(96 * 96 * (QUEUE_LIMIT + 8)))
+    assert answer.status == 413 and f"its queue holds {QUEUE_LIMIT}" in answer.error
+    work = busy.occupy(3)
+    answer = busy.server.post("/infer?model=slow&timeout_ms=600000", bytes(96 * 96 * QUEUE_LIMIT))
+    assert answer.status == 503 and int(answer.headers["retry-after"]) >= 1
+    assert f"no room for {QUEUE_LIMIT} images" in answer.error
+    assert work.result().status == 200
 
 
 def test_clients_that_leave_while_their_requests_wait(busy: Busy) -> None:

@@ -594,6 +594,31 @@ def test_bench_counts_every_kind_of_failure(kind: str, answer: Answer) -> None:
         assert server.posts == 6
 
 
+def test_bench_tells_refusals_and_late_answers_from_the_others() -> None:
+    """Of four requests one is answered in time, one too late, one refused, and one fails without a word of when to come again."""
+    lock, seen = threading.Lock(), {"n": 0}
+
+    def answer(connection: socket.socket) -> bool:
+        with lock:
+            turn, seen["n"] = seen["n"] % 4, seen["n"] + 1
+        if turn == 1:
+            time.sleep(0.25)
+        more = {2: b"Retry-After: 1\r\n", 3: b""}.get(turn)
+        return send(PLAIN)(connection) if more is None else send(b"HTTP/1.1 503 No\r\n" + more + b"Content-Length: 0\r\n\r\n")(connection)
+
+    with strange(answer) as server:
+        told = good_json("bench", "--url", server.url, "--count", 12, "--concurrency", 1, "--timeout-ms", 200)
+        assert (told["ok"], told["in_time"], told["in_time_sent"], told["refused"], told["errors"]) == (6, 3, 3, 3, {"503": 6})
+        assert told["latency_us"]["max"] >= 250e3 > 200e3 > told["refusal_sent_us"]["max"]
+        text = good("bench", "--url", server.url, "--count", 12, "--concurrency", 1, "--timeout-ms", 200)
+        assert "answers/s within 200 ms: 50.000 % of those answered, 25.000 % of all" in text and "\nrefusals" in text
+
+
+def test_bench_comes_from_where_it_is_told(served: Served) -> None:
+    assert good_json("bench", "--url", served.url, "--count", 4, "--source", "127.0.0.9")["ok"] == 4
+    assert "source nowhere" in bad(1, "bench", "--url", served.url, "--count", 4, "--source", "nowhere")
+
+
 def test_bench_gives_up_what_takes_too_long() -> None:
     with strange(lambda connection: True) as server:
         told = json.loads(ctl("bench", "--url", server.url, "--count", 4, "--concurrency", 2, "--timeout", 0.2, "--json").stdout)

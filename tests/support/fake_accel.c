@@ -17,6 +17,7 @@ struct fake_accel {
     uint32_t permits;                  /* jobs that may end; FAKE_FOREVER: all */
     uint32_t failures, reset_failures; /* to come */
     int failure_status;
+    uint64_t predicted_ns;
     bool quarantined;
 };
 
@@ -102,6 +103,30 @@ static int fake_wait(struct xn_accel *accel, struct xn_accel_job *job, uint64_t 
     return 0;
 }
 
+static int fake_poll(struct xn_accel *accel, struct xn_accel_job *job, uint64_t until_ns)
+{
+    struct fake_accel *fake = fake_of(accel);
+
+    (void)job;
+    (void)until_ns;
+    pthread_mutex_lock(&fake->lock);
+    int r = fake->permits == 0 ? -EAGAIN : 0;
+    pthread_mutex_unlock(&fake->lock);
+    return r;
+}
+
+static int fake_cost(struct xn_accel *accel, const struct xn_accel_model *model, uint32_t batch, uint64_t *ret_ns)
+{
+    struct fake_accel *fake = fake_of(accel);
+
+    (void)model;
+    (void)batch;
+    pthread_mutex_lock(&fake->lock);
+    *ret_ns = fake->predicted_ns;
+    pthread_mutex_unlock(&fake->lock);
+    return *ret_ns > 0 ? 0 : -ENODATA;
+}
+
 static int fake_reset(struct xn_accel *accel, struct xn_error *error)
 {
     struct fake_accel *fake = fake_of(accel);
@@ -126,6 +151,8 @@ static const struct xn_accel_backend backend = {.kind = "fake",
                                                 .unload = fake_unload,
                                                 .submit = fake_submit,
                                                 .wait = fake_wait,
+                                                .poll = fake_poll,
+                                                .cost = fake_cost,
                                                 .reset = fake_reset};
 
 struct xn_accel *fake_accel_new(const char *name, uint32_t inflight_max)
@@ -168,6 +195,15 @@ void fake_accel_fail_resets(struct xn_accel *accel, uint32_t n)
 
     pthread_mutex_lock(&fake->lock);
     fake->reset_failures = n;
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_accel_predict(struct xn_accel *accel, uint64_t ns)
+{
+    struct fake_accel *fake = fake_of(accel);
+
+    pthread_mutex_lock(&fake->lock);
+    fake->predicted_ns = ns;
     pthread_mutex_unlock(&fake->lock);
 }
 

@@ -20,6 +20,8 @@ void fake_accel_fail_resets(struct xn_accel *accel, uint32_t n);
 /** From now on jobs end only when permitted; fake_accel_permit lets `n` more end (FAKE_FOREVER: all, ever). */
 void fake_accel_hold(struct xn_accel *accel);
 void fake_accel_permit(struct xn_accel *accel, uint32_t n);
+/** It predicts `ns` for every batch (0, as at first: nothing). */
+void fake_accel_predict(struct xn_accel *accel, uint64_t ns);
 /** Block until `n` jobs have been submitted, or until `n` resets have been tried, since the start. */
 void fake_accel_await_submitted(struct xn_accel *accel, uint32_t n);
 void fake_accel_await_resets(struct xn_accel *accel, uint32_t n);

@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/fault.h"
+#include "common/heap.h"
 #include "common/log.h"
 #include "common/pool.h"
 
@@ -393,6 +394,54 @@ static void test_pools_survive_every_failed_allocation(void **state)
 #endif
 }
 
+/* ---- heap --------------------------------------------------------------------------------------------------------- */
+
+#define NODES 300u
+
+/* The least of those that are in, by looking through all; equals in the order in which they came. */
+static struct xn_heap_node *least(struct xn_heap_node *nodes, const uint32_t *came)
+{
+    struct xn_heap_node *best = NULL;
+
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct xn_heap_node *n = &nodes[i];
+        if (!n->queued)
+            continue;
+        if (!best || n->major < best->major ||
+            (n->major == best->major &&
+             (n->minor < best->minor || (n->minor == best->minor && came[i] < came[best - nodes]))))
+            best = n;
+    }
+    return best;
+}
+
+static void test_heap_beside_a_list(void **state)
+{
+    struct xn_heap heap = {0};
+    static struct xn_heap_node nodes[NODES];
+    static uint32_t came[NODES];
+    uint64_t chance = 88172645463325252u;
+    (void)state;
+
+    for (uint32_t step = 0; step < 50000; step++) {
+        chance ^= chance << 13, chance ^= chance >> 7, chance ^= chance << 17;
+        uint32_t i = (uint32_t)(chance % NODES);
+        bool again = nodes[i].sequence != 0 && chance % 7 == 0;
+        if (nodes[i].queued) {
+            xn_heap_remove(&heap, step % 3 == 0 ? heap.root : &nodes[i]);
+        } else {
+            xn_heap_insert(&heap, &nodes[i], chance >> 8 & 3, chance >> 16 & 7, again);
+            came[i] = again ? came[i] : step;
+        }
+        assert_ptr_equal(heap.root, least(nodes, came));
+    }
+    while (heap.root)
+        xn_heap_remove(&heap, heap.root);
+    for (uint32_t i = 0; i < NODES; i++)
+        assert_false(nodes[i].queued);
+    xn_heap_remove(&heap, &nodes[0]); /* in no heap: nothing happens */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -412,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_large_buffers_give_their_pages_back),
         cmocka_unit_test(test_buffer_pool_refuses_bad_classes),
         cmocka_unit_test(test_calloc_checks_its_sizes),
+        cmocka_unit_test(test_heap_beside_a_list),
         cmocka_unit_test(test_fault_points),
         cmocka_unit_test(test_pools_survive_every_failed_allocation),
     };

@@ -134,6 +134,7 @@ static void test_what_follows_is_left(void **state)
         assert_int_equal(xn_http_parser_feed(&p, twice, strlen(twice), &used), 1);
         assert_int_equal(used, strlen(text));
         expect(&good[i], &p);
+        assert_int_equal(p.retry_after, strstr(text, "Retry-After") != NULL);
         free(twice);
         free(text);
     }

@@ -95,7 +95,7 @@ static void bed_init(uint32_t n_instances, uint32_t inflight, uint32_t max_batch
     }
     fake_model_init(&bed.model, &bed.network, &bed.instances, 0, max_batch, 0);
     fake_model_init(&bed.reloaded, &bed.network, &bed.instances, 0, max_batch, 0);
-    assert_int_equal(xn_dispatch_new(&bed.instances, REQUESTS, &hooks, &bed.dispatch, NULL), 0);
+    assert_int_equal(xn_dispatch_new(&bed.instances, REQUESTS, NULL, &hooks, &bed.dispatch, NULL), 0);
 }
 
 /* Push one request of one item whose input is its number. */
@@ -297,6 +297,27 @@ static void test_a_hung_device_keeps_its_requests(void **state)
     bed_done();
 }
 
+/* The worker that waits for a batch starts the next one before that has ended, though it is not full: shortly before it should end. */
+static void test_the_next_batch_starts_before_the_first_ends(void **state)
+{
+    (void)state;
+
+    bed_init(1, 2, 8);
+    fake_accel_predict(bed.instances.accel[0], 20 * XN_NS_PER_MS);
+    xn_dispatch_learn(bed.dispatch, &bed.model);
+    fake_accel_hold(bed.instances.accel[0]);
+    push(&bed.model, XN_NEVER_NS);
+    fake_accel_await_submitted(bed.instances.accel[0], 1);
+    push(&bed.model, XN_NEVER_NS);
+    fake_accel_await_submitted(bed.instances.accel[0], 2);
+    assert_int_equal(bed.n_done, 0);
+    fake_accel_permit(bed.instances.accel[0], FAKE_FOREVER);
+    await_count(&bed.n_done, 2);
+    check_answer(0);
+    check_answer(1);
+    bed_done();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_drain_gives_up_at_its_deadline),
         cmocka_unit_test(test_free_with_work_left),
         cmocka_unit_test(test_a_hung_device_keeps_its_requests),
+        cmocka_unit_test(test_the_next_batch_starts_before_the_first_ends),
     };
 
     return cmocka_run_group_tests_name("dispatch", tests, NULL, NULL);

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The policies beside one another on the same traces and fleets. daemon/sched runs as it comes, without a setting; each peer runs with every combination of its settings below, and what counts is the
+ * one with the most goodput on that very trace: an operator who knows the future. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define SETTINGS_MAX 512u
+
+struct line {
+    const char *policy;
+    char setting[160];
+    struct sim_result result;
+};
+
+static double goodput(const struct sim_scenario *s, const struct sim_result *r)
+{
+    return (double)r->outcomes[SIM_DONE] / ((double)s->duration_ns / 1e9);
+}
+
+/* ---- settings of peers -------------------------------------------------------------------------------------------- */
+
+static const uint32_t batches[] = {4, 8, 16, 32}, limits[] = {16, 64, 256, 0};
+
+static uint32_t triton_settings(struct sim_knobs *ret)
+{
+    static const double delays[] = {0, 1e6, 5e6}, timeouts[] = {0, 0.5, 0.75, 1};
+    uint32_t n = 0;
+
+    for (size_t a = 0; a < XN_ARRAY_LEN(delays); a++)
+        for (size_t b = 0; b < XN_ARRAY_LEN(timeouts); b++)
+            for (size_t c = 0; c < XN_ARRAY_LEN(batches); c++)
+                for (size_t d = 0; d < XN_ARRAY_LEN(limits); d++)
+                    ret[n++] = (struct sim_knobs){.delay_ns = delays[a],
+                                                  .timeout_share = timeouts[b],
+                                                  .max_batch = batches[c],
+                                                  .queue_limit = limits[d]};
+    return n;
+}
+
+static uint32_t clipper_settings(struct sim_knobs *ret)
+{
+    static const double delays[] = {0, 2e6}, steps[] = {1, 4}, objectives[] = {0.25, 0.5, 1}, drops[] = {0.5, 0.75, 1};
+    uint32_t n = 0;
+
+    for (size_t a = 0; a < XN_ARRAY_LEN(delays); a++)
+        for (size_t b = 0; b < XN_ARRAY_LEN(steps); b++)
+            for (size_t c = 0; c < XN_ARRAY_LEN(objectives); c++)
+                for (size_t d = 0; d < XN_ARRAY_LEN(drops); d++)
+                    for (size_t e = 0; e < XN_ARRAY_LEN(limits); e++)
+                        ret[n++] = (struct sim_knobs){.delay_ns = delays[a],
+                                                      .step = steps[b],
+                                                      .objective_share = objectives[c],
+                                                      .timeout_share = drops[d],
+                                                      .queue_limit = limits[e]};
+    return n;
+}
+
+static uint32_t amd_settings(struct sim_knobs *ret)
+{
+    static const double delays[] = {1e6, 2e6, 5e6, 10e6, 100e6};
+    uint32_t n = 0;
+
+    for (size_t a = 0; a < XN_ARRAY_LEN(delays); a++)
+        for (size_t b = 0; b < XN_ARRAY_LEN(batches); b++)
+            for (size_t c = 0; c < XN_ARRAY_LEN(limits); c++)
+                ret[n++] = (struct sim_knobs){.delay_ns = delays[a], .max_batch = batches[b], .queue_limit = limits[c]};
+    return n;
+}
+
+static void describe(const struct sim_policy *policy, const struct sim_knobs *k, char *ret, size_t bytes)
+{
+    char limit[24] = "none";
+
+    if (k->queue_limit > 0)
+        snprintf(limit, sizeof(limit), "%u", k->queue_limit);
+    if (policy == &sim_triton)
+        snprintf(ret, bytes, "delay %g ms, time-out %g of deadline, batch %u, queue %s", k->delay_ns / 1e6,
+                 k->timeout_share, k->max_batch, limit);
+    else if (policy == &sim_clipper)
+        snprintf(ret, bytes, "delay %g ms, step %g, objective %g, drop %g, queue %s", k->delay_ns / 1e6, k->step,
+                 k->objective_share, k->timeout_share, limit);
+    else if (policy == &sim_amd)
+        snprintf(ret, bytes, "time-out %g ms, batch %u, queue %s", k->delay_ns / 1e6, k->max_batch, limit);
+    else
+        snprintf(ret, bytes, "none");
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------ */
+
+static int best_of(const struct sim_scenario *s, const struct sim_trace *trace, const struct sim_policy *policy,
+                   const struct sim_knobs *knobs, uint32_t n, double *ret_goodput, struct line *ret_line)
+{
+    struct sim_options options = {0};
+    struct sim_result result;
+    int r = 0;
+
+    *ret_line = (struct line){.policy = policy->name};
+    for (uint32_t i = 0; r == 0 && i < n; i++) {
+        r = sim_run(s, trace, policy, &knobs[i], &options, &result);
+        if (r == 0 && result.violation[0] != '\0') {
+            fprintf(stderr, "%s, %s: %s\n", s->name, policy->name, result.violation);
+            r = -EPROTO;
+        }
+        ret_goodput[i] = goodput(s, &result);
+        if (r == 0 && (i == 0 || goodput(s, &result) > goodput(s, &ret_line->result))) {
+            ret_line->result = result;
+            describe(policy, &knobs[i], ret_line->setting, sizeof(ret_line->setting));
+        }
+    }
+    return r;
+}
+
+static uint32_t no_settings(struct sim_knobs *ret)
+{
+    ret[0] = (struct sim_knobs){0};
+    return 1;
+}
+
+static const struct contender {
+    const struct sim_policy *policy;
+    uint32_t (*settings)(struct sim_knobs *ret);
+} contenders[] = {
+    {&sim_xnord, no_settings},
+    {&sim_triton, triton_settings},
+    {&sim_clipper, clipper_settings},
+    {&sim_amd, amd_settings},
+};
+
+#define CONTENDERS XN_ARRAY_LEN(contenders)
+
+/* What each setting reached of the clairvoyant's goodput: summed over the traces of a comparison, for the setting that is best when one has to do for all of them. */
+struct sums {
+    uint32_t traces;
+    double reached[CONTENDERS][SETTINGS_MAX];
+};
+
+/* The one who knows the future, as a line of the table. */
+static int clairvoyant(const struct sim_scenario *s, const struct sim_trace *trace, struct line *ret_line)
+{
+    *ret_line = (struct line){.policy = "clairvoyant", .setting = "none"};
+    ret_line->result.items = trace->items;
+    return sim_clairvoyant(s, trace, &ret_line->result.outcomes[SIM_DONE]);
+}
+
+/* ---- printing ----------------------------------------------------------------------------------------------------- */
+
+static double share(const struct sim_result *r, enum sim_outcome outcome)
+{
+    return r->items > 0 ? (double)r->outcomes[outcome] / (double)r->items : 0;
+}
+
+static void print_line(enum sim_format format, const struct sim_scenario *s, double load, const struct line *line)
+{
+    static const char *const formats[] = {
+        [SIM_TABLE] = "| %s | %.2f | %s | %.0f | %.2f | %.2f | %.1f %% | %.1f %% | %.1f %% | %.1f | %.1f | %s |\n",
+        [SIM_JSON] = "  {\"scenario\": \"%s\", \"load\": %.2f, \"policy\": \"%s\", \"goodput\": %.0f, \"p50_ms\": "
+                     "%.2f, \"p99_ms\": %.2f, \"refused_percent\": %.1f, "
+                     "\"expired_percent\": %.1f, \"late_percent\": %.1f, \"mean_batch\": %.1f, \"mj_per_inference\": "
+                     "%.1f, \"setting\": \"%s\"},\n",
+        [SIM_CSV] = "%s,%.2f,%s,%.0f,%.2f,%.2f,%.1f,%.1f,%.1f,%.1f,%.1f,\"%s\"\n"};
+    const struct sim_result *r = &line->result;
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    printf(formats[format], s->name, load, line->policy, goodput(s, r), sim_latency_ns(r, 0.5) / 1e6,
+           sim_latency_ns(r, 0.99) / 1e6, 100 * share(r, SIM_REFUSED), 100 * share(r, SIM_EXPIRED),
+           100 * share(r, SIM_LATE), r->batches > 0 ? (double)r->images / (double)r->batches : 0,
+           r->images > 0 ? r->joules * 1e3 / (double)r->images : 0, line->setting);
+#pragma GCC diagnostic pop
+    fflush(stdout);
+}
+
+static void print_head(enum sim_format format)
+{
+    if (format == SIM_TABLE)
+        printf("| trace | load | policy | goodput/s | p50 ms | p99 ms | refused | expired | late | batch | "
+               "mJ/inference | best setting |\n"
+               "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
+    else if (format == SIM_CSV)
+        printf("scenario,load,policy,goodput,p50_ms,p99_ms,refused_percent,expired_percent,late_percent,mean_batch,mj_"
+               "per_inference,setting\n");
+    else
+        printf("[\n");
+}
+
+static void print_foot(enum sim_format format)
+{
+    if (format == SIM_JSON)
+        printf("  null\n]\n"); /* each line before ends in a comma */
+}
+
+/* ---- the comparison ----------------------------------------------------------------------------------------------- */
+
+static bool wanted(const char *only, const char *name)
+{
+    return !only || strcmp(only, name) == 0;
+}
+
+static int compare_trace(const struct sim_comparison *c, const struct sim_scenario *s, const struct sim_trace *trace,
+                         double load, struct sums *sums)
+{
+    static struct sim_knobs knobs[SETTINGS_MAX];
+    static double reached[SETTINGS_MAX];
+    struct line bound, line;
+    int r = clairvoyant(s, trace, &bound);
+
+    for (size_t i = 0; r == 0 && i < CONTENDERS; i++) {
+        if (!wanted(c->policy, contenders[i].policy->name))
+            continue;
+        uint32_t n = contenders[i].settings(knobs);
+        r = best_of(s, trace, contenders[i].policy, knobs, n, reached, &line);
+        for (uint32_t k = 0; k < n; k++)
+            sums->reached[i][k] += reached[k] / goodput(s, &bound.result);
+        if (r == 0)
+            print_line(c->format, s, load, &line);
+    }
+    if (r == 0)
+        print_line(c->format, s, load, &bound);
+    sums->traces++;
+    return r;
+}
+
+/* One setting for all traces: the best of each policy, by what it reaches of the clairvoyant on average. */
+static void print_sums(const struct sim_comparison *c, const struct sums *sums)
+{
+    static struct sim_knobs knobs[SETTINGS_MAX];
+
+    printf("\n| policy | of the clairvoyant, mean of %u traces | the one setting for all of them |\n| --- | ---: | --- "
+           "|\n",
+           sums->traces);
+    for (size_t i = 0; i < CONTENDERS; i++) {
+        uint32_t n = contenders[i].settings(knobs), best = 0;
+        char setting[160];
+        for (uint32_t k = 1; k < n; k++)
+            best = sums->reached[i][k] > sums->reached[i][best] ? k : best;
+        describe(contenders[i].policy, &knobs[best], setting, sizeof(setting));
+        if (wanted(c->policy, contenders[i].policy->name))
+            printf("| %s | %.1f %% | %s |\n", contenders[i].policy->name, 100 * sums->reached[i][best] / sums->traces,
+                   setting);
+    }
+}
+
+static int compare_one(const struct sim_comparison *c, const char *name, double load, struct sums *sums)
+{
+    struct sim_scenario scenario;
+    struct sim_trace trace;
+    int r = sim_scenario_named(name, load, c->seed, &scenario);
+
+    if (r < 0)
+        return r;
+    scenario.duration_ns = (uint64_t)(c->seconds * 1e9);
+    r = sim_trace_new(&scenario, &trace);
+    if (r == 0)
+        r = compare_trace(c, &scenario, &trace, load, sums);
+    sim_trace_done(&trace);
+    sim_scenario_done(&scenario);
+    return r;
+}
+
+int sim_compare(const struct sim_comparison *comparison)
+{
+    static struct sums sums;
+    int r = 0;
+    bool any = false;
+
+    print_head(comparison->format);
+    for (uint32_t i = 0; sim_scenario_names[i]; i++)
+        for (size_t k = 0; r == 0 && k < comparison->n_loads; k++)
+            if (wanted(comparison->scenario, sim_scenario_names[i])) {
+                any = true;
+                r = compare_one(comparison, sim_scenario_names[i], comparison->loads[k], &sums);
+            }
+    print_foot(comparison->format);
+    if (r == 0 && comparison->format == SIM_TABLE && sums.traces > 1)
+        print_sums(comparison, &sums);
+    return r < 0 || any ? r : -ENOENT;
+}
+
+/* ---- saving ------------------------------------------------------------------------------------------------------- */
+
+/* Three ways to run: for speed; with a cap that lets all run at once, so that only the choice of instances and batches changes; and with a budget of half of what the fleet may draw. */
+static const struct {
+    const char *name;
+    double cap_share, budget_share;
+    uint32_t delay_us;
+} savings[] = {{"speed", 0, 0, 0}, {"eco", 1, 0, 10000}, {"eco, cap of half", 0.5, 0, 10000}};
+
+static int save_one(const struct sim_comparison *c, double load, size_t how)
+{
+    struct sim_scenario s;
+    struct sim_trace trace;
+    struct line line;
+    struct sim_knobs knobs = {0};
+    double watts = 0, reached;
+    int r = sim_scenario_named(c->scenario ? c->scenario : "poisson", load, c->seed, &s);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < s.n_instances; i++)
+        watts += s.devices[i].watts;
+    s.duration_ns = (uint64_t)(c->seconds * 1e9);
+    s.watts_cap = savings[how].cap_share * watts;
+    s.watts_budget = savings[how].budget_share * watts;
+    s.eco_delay_us = savings[how].delay_us;
+    r = sim_trace_new(&s, &trace);
+    if (r == 0)
+        r = best_of(&s, &trace, &sim_xnord, &knobs, 1, &reached, &line);
+    if (r == 0) {
+        line.policy = savings[how].name;
+        print_line(c->format, &s, load, &line);
+    }
+    sim_trace_done(&trace);
+    sim_scenario_done(&s);
+    return r;
+}
+
+int sim_compare_saving(const struct sim_comparison *comparison)
+{
+    int r = 0;
+
+    print_head(comparison->format);
+    for (size_t k = 0; r == 0 && k < comparison->n_loads; k++)
+        for (size_t how = 0; r == 0 && how < XN_ARRAY_LEN(savings); how++)
+            r = save_one(comparison, comparison->loads[k], how);
+    print_foot(comparison->format);
+    return r;
+}
