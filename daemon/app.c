@@ -33,6 +33,7 @@
 #include "daemon/models.h"
 #include "daemon/observe/metrics.h"
 #include "daemon/observe/power.h"
+#include "daemon/repository.h"
 #include "daemon/request.h"
 #include "daemon/sched/dispatch.h"
 
@@ -42,6 +43,7 @@ struct xn_app {
     struct xn_config config;
     struct xn_instances instances;
     struct xn_models *models;
+    struct xn_repository *repository;
     struct xn_requests *requests;
     struct xn_metrics *metrics;
     struct xn_power *power;
@@ -147,13 +149,11 @@ static void instance_busy(void *user, uint32_t instance, bool busy, uint64_t now
 static void batch_done(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status)
 {
     struct xn_app *app = user;
-    struct xn_model_stats *stats = batch->model->stats;
 
     xn_metrics_batch(app->metrics, batch, exec_ns, status);
     if (status < 0)
         return;
-    atomic_fetch_add_explicit(&stats->execution_count, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stats->inference_count, batch->n, memory_order_relaxed);
+    xn_model_stats_batch(batch->model->stats, batch->n, exec_ns);
 }
 
 static bool batch_energy(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns,
@@ -190,7 +190,7 @@ static void model_published(void *user, const struct xn_model *model)
 {
     struct xn_app *app = user;
 
-    xn_metrics_set_model(app->metrics, model->slot, model->name);
+    xn_metrics_set_model(app->metrics, model->slot, model->name, model->version);
     if (app->dispatch)
         xn_dispatch_learn(app->dispatch, model);
 }
@@ -232,7 +232,7 @@ static void render_models(void *user, struct xn_metrics_text *text)
 
     for (uint32_t i = 0; i < n; i++)
         rows[i] = (struct xn_metrics_model){.name = models[i]->name,
-                                            .version = models[i]->network->version,
+                                            .version = models[i]->version,
                                             .sha256_hex = models[i]->network->sha256_hex,
                                             .queue_depth = xn_dispatch_depth(app->dispatch, models[i]->slot)};
     xn_metrics_render_models(text, rows, n);
@@ -269,6 +269,7 @@ static json_t *models_json(struct xn_app *app)
 {
     struct xn_model *models[XN_CONFIG_MODELS_MAX];
     uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX);
+    struct xn_model *main_model = xn_models_get(app->models, NULL, NULL);
     json_t *array = json_array();
 
     for (uint32_t i = 0; i < n; i++) {
@@ -282,7 +283,7 @@ static json_t *models_json(struct xn_app *app)
             array,
             json_pack(
                 "{s:s, s:s, s:s, s:b, s:[i,i,i], s:s, s:b, s:b, s:i, s:I, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:o}",
-                "name", m->name, "version", m->network->version, "sha256", m->network->sha256_hex, "default", i == 0,
+                "name", m->name, "version", m->version, "sha256", m->network->sha256_hex, "default", m == main_model,
                 "input_shape", (int)m->network->input.h, (int)m->network->input.w, (int)m->network->input.channels,
                 "input_type", xn_dtype_name(m->network->input.dtype), "takes_images", m->network->input.is_image,
                 "plain_pixels", m->network->input.is_image && m->network->input.identity, "classes",
@@ -293,6 +294,7 @@ static json_t *models_json(struct xn_app *app)
                 (json_int_t)atomic_load(&m->stats->execution_count), "instances", on));
         xn_model_unref(models[i]);
     }
+    xn_model_unref(main_model);
     return array;
 }
 
@@ -384,19 +386,6 @@ static int open_accelerators(struct xn_app *app, struct xn_error *error)
     return 0;
 }
 
-static void log_models(struct xn_app *app)
-{
-    struct xn_model *models[XN_CONFIG_MODELS_MAX];
-    uint32_t n = xn_models_list(app->models, models, XN_CONFIG_MODELS_MAX);
-
-    for (uint32_t i = 0; i < n; i++) {
-        struct xn_log_field fields[] = {{"MODEL", models[i]->name}};
-        xn_log_fields(XN_LOG_INFO, fields, 1, "model %s version %s: %" PRIu32 " classes, sha256 %.16s", models[i]->name,
-                      models[i]->network->version, models[i]->network->n_classes, models[i]->network->sha256_hex);
-        xn_model_unref(models[i]);
-    }
-}
-
 /* Those published before there was a scheduler. */
 static void learn_models(struct xn_app *app)
 {
@@ -435,6 +424,7 @@ static int start_http(struct xn_app *app, struct xn_error *error)
 {
     struct xn_http_next next = {.user = app,
                                 .models = app->models,
+                                .repository = app->repository,
                                 .requests = app->requests,
                                 .metrics = app->metrics,
                                 .instances = &app->instances,
@@ -458,10 +448,9 @@ static int start(struct xn_app *app, struct xn_error *error)
     r = xn_models_new(&app->instances, model_published, app, &app->models);
     if (r < 0)
         return xn_error_set(error, r, "no memory for the table of models");
-    r = xn_models_apply(app->models, &app->config, error);
+    r = xn_repository_new(&app->config, app->models, &app->repository, error);
     if (r < 0)
         return r;
-    log_models(app);
     r = xn_power_new(&app->config, &app->instances, &app->power, error);
     if (r < 0)
         return r;
@@ -469,6 +458,9 @@ static int start(struct xn_app *app, struct xn_error *error)
     if (r < 0)
         return r;
     add_sources(app);
+    r = xn_repository_start(app->repository, error);
+    if (r < 0)
+        return r;
     return start_http(app, error);
 }
 
@@ -486,7 +478,8 @@ int xn_app_new(struct xn_config *config, struct xn_app **ret_app, struct xn_erro
     app->config = *config;
     int r = start(app, error);
     if (r < 0) {
-        xn_config_init(&app->config); /* still the caller's */
+        *config = app->config; /* still the caller's, with names that its models may have been given */
+        xn_config_init(&app->config);
         xn_app_free(app);
         return r;
     }
@@ -517,11 +510,6 @@ void xn_app_status_line(struct xn_app *app, char *ret_text, size_t capacity)
     }
     snprintf(ret_text, capacity, "%u model%s on %u of %u instances, %zu requests in flight", n, n == 1 ? "" : "s",
              healthy, app->instances.n, xn_requests_active(app->requests));
-}
-
-void xn_app_tick(struct xn_app *app)
-{
-    xn_models_reap(app->models);
 }
 
 bool xn_app_alive(struct xn_app *app, uint64_t stale_ns)
@@ -588,6 +576,7 @@ static void log_kept_settings(const struct xn_config *running, const struct xn_c
         {"limits", memcmp(&running->limits, &wanted->limits, sizeof(running->limits)) == 0},
         {"image", memcmp(&running->image, &wanted->image, sizeof(running->image)) == 0},
         {"power", same_power(running, wanted)},
+        {"repository.control", running->repository.control == wanted->repository.control},
         {"log.target", running->log.target == wanted->log.target},
         {"drain_timeout_s", running->drain_timeout_s == wanted->drain_timeout_s},
     };
@@ -598,33 +587,14 @@ static void log_kept_settings(const struct xn_config *running, const struct xn_c
     }
 }
 
-/* Models of before that are no longer served; takes their references. */
-static void log_removed(struct xn_app *app, struct xn_model **before, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        struct xn_log_field fields[] = {{"MODEL", before[i]->name}};
-        struct xn_model *now = xn_models_get(app->models, before[i]->name);
-        if (!now)
-            xn_log_fields(XN_LOG_INFO, fields, 1, "model %s is no longer served", before[i]->name);
-        xn_model_unref(now);
-        xn_model_unref(before[i]);
-    }
-}
-
 int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error)
 {
-    struct xn_model *before[XN_CONFIG_MODELS_MAX];
-    uint32_t n = xn_models_list(app->models, before, XN_CONFIG_MODELS_MAX);
-    int r = xn_models_apply(app->models, config, error);
+    int r = xn_repository_reload(app->repository, config, error);
 
-    if (r >= 0) {
-        xn_log_set_level(config->log.level);
-        log_kept_settings(&app->config, config);
-        log_models(app);
-    }
-    log_removed(app, before, n);
     if (r < 0)
         return r;
+    xn_log_set_level(config->log.level);
+    log_kept_settings(&app->config, config);
     xn_config_done(config);
     return 0;
 }
@@ -671,12 +641,14 @@ void xn_app_free(struct xn_app *app)
     atomic_store_explicit(&app->draining, true, memory_order_relaxed); /* where the start failed half-way */
     xn_image_stage_stop(app->image);
     xn_dispatch_stop(app->dispatch);
+    xn_repository_stop(app->repository);
     let_answers_out(app);
     xn_http_free(app->http);
     xn_image_stage_free(app->image);
     xn_power_free(app->power);
     close_accelerators(app);
     xn_dispatch_free(app->dispatch);
+    xn_repository_free(app->repository);
     xn_models_free(app->models);
     xn_requests_free(app->requests);
     xn_metrics_free(app->metrics);

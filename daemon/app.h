@@ -23,9 +23,6 @@ uint16_t xn_app_port(const struct xn_app *app);
 /** One line for sd_notify's STATUS=, at most `capacity` bytes with its NUL. */
 void xn_app_status_line(struct xn_app *app, char *ret_text, size_t capacity);
 
-/** Housekeeping, called by main about once a second: frees retired models. */
-void xn_app_tick(struct xn_app *app);
-
 /** True while an instance is in service, and the timer and every worker that is not inside a device call has been seen alive within the last
  *  `stale_ns`: one hung accelerator does not count while another serves. For the watchdog. */
 bool xn_app_alive(struct xn_app *app, uint64_t stale_ns);

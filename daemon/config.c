@@ -67,13 +67,16 @@ struct section {
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_targets[] = {"auto", "stderr", "journal", NULL};
 static const char *const accelerator_kinds[] = {"cpu", "xrt", NULL};
+static const char *const controls[] = {"none", "explicit", NULL};
 static const char *const missing_choices[] = {"refuse", "serve", NULL};
 static const char *const sensor_kinds[] = {"rapl", "hwmon", "xocl", NULL};
 
 _Static_assert(XN_MISSING_REFUSE == 0 && XN_MISSING_SERVE == 1, "missing_choices follows enum xn_config_missing");
 _Static_assert(XN_LOG_ERROR == 0 && XN_LOG_DEBUG == 3, "log_levels follows enum xn_log_level");
 _Static_assert(XN_LOG_AUTO == 0 && XN_LOG_JOURNAL == 2, "log_targets follows enum xn_log_target");
-_Static_assert(sizeof(enum xn_log_level) == sizeof(uint32_t) && sizeof(enum xn_log_target) == sizeof(uint32_t),
+_Static_assert(XN_CONTROL_NONE == 0 && XN_CONTROL_EXPLICIT == 1, "controls follows enum xn_config_control");
+_Static_assert(sizeof(enum xn_config_control) == sizeof(uint32_t) && sizeof(enum xn_log_level) == sizeof(uint32_t) &&
+                   sizeof(enum xn_log_target) == sizeof(uint32_t),
                "KEY_ENUM");
 
 #define NUMBER(kind_, owner, member, lo, hi, value, text)                                                              \
@@ -114,7 +117,7 @@ static const struct key listen_keys[] = {
 static const struct key model_keys[] = {
     TEXT(KEY_NAME, MODEL, name, NULL, "name it is served under; the name in the file's own metadata where absent"),
     REQUIRED(KEY_PATH, MODEL, path, NULL, "the .xnor file; a relative path starts at this configuration file's folder"),
-    NUMBER(KEY_U32, MODEL, max_batch, 1, 1024, 32, "largest batch, in images"),
+    NUMBER(KEY_U32, MODEL, max_batch, 1, XN_CONFIG_BATCH_MAX, 32, "largest batch, in images"),
     NUMBER(KEY_U32, MODEL, max_delay_us, 0, 1000000, 1000,
            "how long the first image of a batch may wait for others, in microseconds"),
     NUMBER(KEY_U32, MODEL, preferred_batch, 0, 1024, 0,
@@ -196,6 +199,18 @@ static const struct key eco_keys[] = {
            "with a cap or a budget, how long a batch may wait for others to save energy, in microseconds"),
 };
 
+#define REPOSITORY __typeof__(((struct xn_config *)NULL)->repository)
+static const struct key repository_keys[] = {
+    TEXT(KEY_PATH, REPOSITORY, path, NULL,
+         "folder of models that are loaded, replaced and unloaded as its files change; none where absent"),
+    NUMBER(KEY_U32, REPOSITORY, poll_ms, 0, 3600000, 1000,
+           "time between two looks at the folder, in milliseconds; 0: only at the start and at a reload"),
+    NUMBER(KEY_U32, REPOSITORY, versions, 1, XN_CONFIG_VERSIONS_MAX, 1,
+           "versions of a model that are served at a time, the highest numbers first"),
+    CHOICE(REPOSITORY, control, controls, XN_CONTROL_NONE,
+           "who may load and unload models and set the log level over HTTP: nobody, or whoever may use the port"),
+};
+
 #define LOG __typeof__(((struct xn_config *)NULL)->log)
 static const struct key log_keys[] = {
     CHOICE(LOG, level, log_levels, XN_LOG_INFO, "what is logged: this level and those before it"),
@@ -231,6 +246,7 @@ static const struct section sections[] = {
           "where to look for sensors, in this order; everywhere where absent or empty"),
     OBJECT(eco, eco_keys,
            "saving energy: instances and batches are chosen for the fewest joules that keep the deadlines"),
+    OBJECT(repository, repository_keys, "the model repository"),
     OBJECT(log, log_keys, "the log"),
 };
 
@@ -332,6 +348,12 @@ static const struct key *find_key(const struct section *section, const char *nam
     return NULL;
 }
 
+void xn_config_model_init(struct xn_config_model *model)
+{
+    memset(model, 0, sizeof(*model));
+    init_struct(find_section("models"), model);
+}
+
 void xn_config_init(struct xn_config *config)
 {
     memset(config, 0, sizeof(*config));
@@ -431,7 +453,7 @@ static int put_choice(const struct key *key, void *base, const json_t *value, st
     return xn_error_set(why, -EINVAL, "must be %s, is %s", list, describe(value, is, sizeof(is)));
 }
 
-static bool is_name(const char *text)
+bool xn_config_is_name(const char *text)
 {
     size_t length = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
 
@@ -469,7 +491,7 @@ static int put_text(const struct key *key, void *base, const json_t *value, cons
         rule = "must not be empty; leave the key out for its default";
     else if (strlen(text) > STRING_BYTES_MAX)
         rule = "must be at most 4095 bytes long";
-    else if (key->type == KEY_NAME && !is_name(text))
+    else if (key->type == KEY_NAME && !xn_config_is_name(text))
         rule = "must be 1..63 characters of A-Z a-z 0-9 . _ - and not begin with a dot";
     else if (key->type == KEY_ADDRESS && !is_address(text))
         rule = "must be an IPv4 or IPv6 address in figures";
@@ -511,8 +533,8 @@ static int relate_models(const struct xn_config *config, char *ret_key, struct x
             return xn_error_set(why, -EINVAL, "must differ from models[%u].name, both are \"%s\"", k, name);
         }
     }
-    /* A model without a name here gets it from its file: then only loading can tell. */
-    if (!config->default_model || default_found || !all_named || config->n_models == 0)
+    /* A model without a name here gets it from its file, and the repository has names of its own: then only loading can tell. */
+    if (!config->default_model || default_found || !all_named || config->n_models == 0 || config->repository.path)
         return 0;
     snprintf(ret_key, KEY_BYTES, "default_model");
     return xn_error_set(why, -EINVAL, "must be the name of one of the models, is \"%s\"", config->default_model);
@@ -872,7 +894,7 @@ int xn_config_set_model(struct xn_config *config, uint32_t index, const char *te
     model->name = named ? strndup(text, (size_t)(equals - text)) : NULL;
     if (!model->path || (named && !model->name))
         return xn_error_set(error, -ENOMEM, "--model %s: no memory", text);
-    if (named && !is_name(model->name))
+    if (named && !xn_config_is_name(model->name))
         return xn_error_set(error, -EINVAL,
                             "--model %s: a name is 1..63 characters of A-Z a-z 0-9 . _ - and does not begin with a dot",
                             text);

@@ -12,13 +12,22 @@
 #include "common/macros.h"
 
 #define XN_CONFIG_LISTENERS_MAX    8u
-#define XN_CONFIG_MODELS_MAX       64u
+#define XN_CONFIG_MODELS_MAX       64u /**< served at a time, each version for itself */
+#define XN_CONFIG_BATCH_MAX        1024u
+#define XN_CONFIG_VERSIONS_MAX     16u /**< of a name that a policy can list */
 #define XN_CONFIG_ACCELERATORS_MAX 16u
 #define XN_CONFIG_SENSORS_MAX      8u
 
 struct xn_config_listener {
     char *address; /**< IPv4 or IPv6 literal; default "127.0.0.1" */
     uint16_t port; /**< 0: the kernel chooses; default 8000 */
+};
+
+/** Which versions of a name are served. Zero: the latest alone. */
+struct xn_version_policy {
+    uint32_t latest;   /**< so many, highest numbers first; UINT32_MAX: all */
+    uint32_t n_listed; /**< not 0: these instead */
+    uint64_t listed[XN_CONFIG_VERSIONS_MAX];
 };
 
 struct xn_config_model {
@@ -29,6 +38,7 @@ struct xn_config_model {
     uint32_t preferred_batch; /**< a batch of a multiple of it waits for no more; 0, the default: none */
     uint32_t queue_limit;     /**< images waiting, 1..65536, default 1024 */
     uint32_t timeout_ms;      /**< default deadline of a request, 1..600000, default 10000 */
+    struct xn_version_policy policy; /**< of a model of the repository; not a key */
 };
 
 enum xn_config_missing { XN_MISSING_REFUSE, XN_MISSING_SERVE };
@@ -45,6 +55,12 @@ struct xn_config_sensor { /**< power sensors, tried in order for each domain; se
     char *kind;           /**< "rapl", "hwmon", "xocl" */
     char *domain;         /**< power domain it measures: "cpu", PCI address ... ; NULL: the kind's own */
     char *match;          /**< hwmon: prefix of the device's name; NULL: ina2xx by the board tables */
+};
+
+/** May requests change what the server does? */
+enum xn_config_control {
+    XN_CONTROL_NONE,     /**< no */
+    XN_CONTROL_EXPLICIT, /**< whoever may use the port may load, unload, and set the log level */
 };
 
 struct xn_config {
@@ -90,6 +106,12 @@ struct xn_config {
         enum xn_log_level level;
         enum xn_log_target target;
     } log;
+    struct {
+        char *path;        /**< folder of models that come and go; NULL: none */
+        uint32_t poll_ms;  /**< time between looks at it, 0..3600000, default 1000; 0: only at start and reload */
+        uint32_t versions; /**< of a model served at a time, 1..16, default 1: the latest */
+        enum xn_config_control control;
+    } repository;
     uint32_t drain_timeout_s; /**< SIGTERM: longest wait for admitted requests, default 30 */
 };
 
@@ -120,6 +142,12 @@ XN_MUST_CHECK int xn_config_set(struct xn_config *config, const char *key, const
 
 /** Every key with its type, range, default and line of help, as a JSON array to `to` (a FILE *). Returns 0 or -EIO. */
 int xn_config_dump_keys(FILE *to);
+
+/** A model with every key at its default. */
+void xn_config_model_init(struct xn_config_model *model);
+
+/** May `text` be the name of a model: 1..63 of [A-Za-z0-9._-], not beginning with a dot? Then it is no path either. */
+bool xn_config_is_name(const char *text);
 
 /** Free what it points to and leave it as after xn_config_init. */
 void xn_config_done(struct xn_config *config);

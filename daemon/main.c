@@ -167,9 +167,11 @@ static int read_config(const struct options *o, struct xn_config *config, struct
         r = xn_config_set(config, "accelerators[0].cpu_mask", o->cpu_mask, error);
     if (r >= 0 && o->log_level)
         r = xn_config_set(config, "log.level", o->log_level, error);
-    if (r >= 0 && config->n_models == 0)
-        r = xn_error_set(error, -EINVAL,
-                         "no model to serve: name one in the configuration's \"models\" or with --model FILE");
+    if (r >= 0 && config->n_models == 0 && !config->repository.path)
+        r = xn_error_set(
+            error, -EINVAL,
+            "no model to serve: name one in the configuration's \"models\" or with --model FILE, or a folder of them "
+            "in \"repository\"");
     if (r < 0)
         xn_config_done(config);
     return r;
@@ -232,7 +234,6 @@ static void tick(struct xn_app *app, uint64_t watchdog_us)
 {
     char status[160];
 
-    xn_app_tick(app);
     xn_app_status_line(app, status, sizeof(status));
     if (watchdog_us > 0 && xn_app_alive(app, STALE_NS))
         sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);

@@ -32,6 +32,10 @@ struct xn_ctl {
 /** Commands: argv[0] is the command's name. Return an exit status. */
 int xn_ctl_infer(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_models(struct xn_ctl *ctl, int argc, char **argv);
+int xn_ctl_load(struct xn_ctl *ctl, int argc, char **argv);
+int xn_ctl_unload(struct xn_ctl *ctl, int argc, char **argv);
+int xn_ctl_stats(struct xn_ctl *ctl, int argc, char **argv);
+int xn_ctl_log(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_status(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_inspect(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv);

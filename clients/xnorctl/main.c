@@ -15,7 +15,11 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"infer", xn_ctl_infer, "classify pictures or tensors"},
-    {"models", xn_ctl_models, "list the models that a server has"},
+    {"models", xn_ctl_models, "list the models that a server has, and what is wrong with those it has not"},
+    {"load", xn_ctl_load, "have a server load models anew"},
+    {"unload", xn_ctl_unload, "have a server end the service of models"},
+    {"stats", xn_ctl_stats, "show what a server has counted of its models"},
+    {"log", xn_ctl_log, "show or set a server's log level"},
     {"status", xn_ctl_status, "say how a server is doing: queues, instances, throughput, energy"},
     {"inspect", xn_ctl_inspect, "check a .xnor file and show what is in it"},
     {"estimate", xn_ctl_estimate, "estimate how fast a .xnor file would be on the FPGA engine"},

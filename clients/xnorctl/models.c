@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `models`: what a server serves, from /v1/status. */
+ * `models`: what a server serves, from /v1/status, and what else its repository knows, from its index. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,6 +47,80 @@ static void print_model(struct xn_table *t, json_t *m)
     xn_table_cell(t, "%.12s", text_of(m, "sha256"));
 }
 
+/* Has /v1/status a model that is the index's `row`? */
+static json_t *find_model(json_t *models, json_t *row)
+{
+    json_t *model;
+    size_t i;
+
+    json_array_foreach(models, i, model)
+    {
+        if (strcmp(text_of(model, "name"), text_of(row, "name")) == 0 &&
+            strcmp(text_of(model, "version"), text_of(row, "version")) == 0)
+            return model;
+    }
+    return NULL;
+}
+
+/* State and reason of each model; those that are not served are added. */
+static void add_index(json_t *models, json_t *index)
+{
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(index, i, row)
+    {
+        json_t *model = find_model(models, row);
+        if (model)
+            json_object_update_missing(model, row);
+        else
+            json_array_append(models, row);
+    }
+}
+
+static int get_index(struct xn_client *client, json_t **ret_index, struct xn_error *error)
+{
+    static const char path[] = "/v2/repository/index";
+    char reason[XN_ERROR_TEXT_BYTES];
+    struct xn_reply reply;
+    int r = xn_client_post(client, path, "application/json", "", 0, &reply, error);
+
+    if (r < 0)
+        return r;
+    json_t *index = reply.status == 200 ? json_loadb(reply.body, reply.bytes, 0, NULL) : NULL;
+    if (!index) {
+        xn_reply_reason(reply.status, reply.body, reply.bytes, reason);
+        r = xn_error_set(error, -EBADMSG, "%s: %s", path, reason);
+    }
+    xn_reply_done(&reply);
+    *ret_index = index;
+    return r;
+}
+
+/* Those that are not served, and newer files that were not taken. */
+static void print_states(json_t *models)
+{
+    struct xn_table *t = xn_table_new("llll");
+    bool any = false;
+    json_t *m;
+    size_t i;
+
+    json_array_foreach(models, i, m)
+    {
+        const char *reason = json_string_value(json_object_get(m, "reason"));
+        if (!reason && strcmp(text_of(m, "state"), "READY") == 0)
+            continue;
+        if (!any)
+            putchar('\n');
+        any = true;
+        xn_table_cell(t, "%s", text_of(m, "name"));
+        xn_table_cell(t, "%s", json_object_get(m, "version") ? text_of(m, "version") : "");
+        xn_table_cell(t, "%s", text_of(m, "state"));
+        xn_table_cell(t, "%s", reason ? reason : "");
+    }
+    xn_table_end(t, stdout, 0);
+}
+
 static void print_models(json_t *models)
 {
     static const char *const heading[] = {"MODEL",     "VERSION",   "INPUT",  "CLASSES",   "BINARY MAC", "OTHER MAC",
@@ -56,17 +131,25 @@ static void print_models(json_t *models)
 
     for (i = 0; i < XN_ARRAY_LEN(heading); i++)
         xn_table_cell(t, "%s", heading[i]);
-    json_array_foreach(models, i, model) print_model(t, model);
+    json_array_foreach(models, i, model)
+    {
+        if (json_object_get(model, "sha256"))
+            print_model(t, model);
+    }
     xn_table_end(t, stdout, 0);
     puts("* answers where no model is named");
+    print_states(models);
 }
 
 int xn_ctl_models(struct xn_ctl *ctl, int argc, char **argv)
 {
-    const struct xn_opt_about about = {"", "List the models that a server has.", NULL, false};
+    const struct xn_opt_about about = {"",
+                                       "List the models that a server has, and those that its repository knows and "
+                                       "that are not served, with the reason.",
+                                       NULL, false};
     struct xn_client *client = NULL;
     struct xn_error error;
-    json_t *status = NULL;
+    json_t *status = NULL, *index = NULL;
     char **operands;
 
     if (xn_opt_parse(ctl, &about, NULL, 0, argc, argv, &operands) > 0)
@@ -74,6 +157,10 @@ int xn_ctl_models(struct xn_ctl *ctl, int argc, char **argv)
     int r = xn_client_new(ctl->url, TIMEOUT_MS, &client, &error);
     if (r >= 0)
         r = xn_client_get_json(client, "/v1/status", &status, &error);
+    if (r >= 0)
+        r = get_index(client, &index, &error);
+    if (r >= 0)
+        add_index(json_object_get(status, "models"), index);
     if (r >= 0 && ctl->json) {
         json_dumpf(json_object_get(status, "models"), stdout, JSON_INDENT(2));
         putchar('\n');
@@ -82,5 +169,6 @@ int xn_ctl_models(struct xn_ctl *ctl, int argc, char **argv)
     }
     xn_client_free(client);
     json_decref(status);
+    json_decref(index);
     return r < 0 ? xn_ctl_fail(ctl, &error) : XN_CTL_OK;
 }

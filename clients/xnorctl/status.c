@@ -63,7 +63,7 @@ static const char *text_of(json_t *object, const char *key)
     return text ? text : "?";
 }
 
-/* The entry of an array of objects whose "name" is that of `like`. */
+/* The entry of an array of objects whose "name", and "version" where there is one, are those of `like`. */
 static json_t *same_name(json_t *array, json_t *like)
 {
     json_t *entry;
@@ -71,7 +71,8 @@ static json_t *same_name(json_t *array, json_t *like)
 
     json_array_foreach(array, i, entry)
     {
-        if (strcmp(text_of(entry, "name"), text_of(like, "name")) == 0)
+        if (strcmp(text_of(entry, "name"), text_of(like, "name")) == 0 &&
+            strcmp(text_of(entry, "version"), text_of(like, "version")) == 0)
             return entry;
     }
     return NULL;
@@ -114,7 +115,9 @@ static json_t *energy_of(const struct span *span, const char *label, json_t *ent
             const char *at = texts[i];
             while (xn_metric_next(&at, &m)) {
                 if (xn_metric_is(&m, "xnord_inference_energy_joules_total") &&
-                    xn_metric_has(&m, label, text_of(entry, "name")) && xn_metric_has(&m, "source", sources[k]))
+                    xn_metric_has(&m, label, text_of(entry, "name")) &&
+                    (!is_model || xn_metric_has(&m, "version", text_of(entry, "version"))) &&
+                    xn_metric_has(&m, "source", sources[k]))
                     sum[i] += m.value;
             }
         }
@@ -234,11 +237,12 @@ static void energy_cell(struct xn_table *t, const struct span *span, const char 
 
 static void print_models(const struct span *span)
 {
-    struct xn_table *t = xn_table_new("lrrrrr");
+    struct xn_table *t = xn_table_new("llrrrrr");
     json_t *model;
     size_t i;
 
     xn_table_cell(t, "MODEL");
+    xn_table_cell(t, "VERSION");
     xn_table_cell(t, "QUEUE");
     xn_table_cell(t, "IMAGES");
     xn_table_cell(t, "IMAGES/S");
@@ -248,6 +252,7 @@ static void print_models(const struct span *span)
     {
         double images = risen(span, "models", model, "inferences"), batches = risen(span, "models", model, "batches");
         xn_table_cell(t, "%s", text_of(model, "name"));
+        xn_table_cell(t, "%s", text_of(model, "version"));
         xn_table_cell(t, "%.0f/%.0f", number_of(model, "queue_depth"), number_of(model, "queue_limit"));
         xn_table_cell(t, "%.0f", number_of(model, "inferences"));
         xn_table_cell(t, "%.1f", span->seconds > 0 ? images / span->seconds : 0);

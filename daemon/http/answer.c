@@ -58,6 +58,18 @@ enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *conn
     return r;
 }
 
+enum MHD_Result xn_http_answer_json(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
+                                    uint64_t start_ns, unsigned code, json_t *value)
+{
+    struct xn_answer answer = {.code = code, .no_store = true};
+    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+
+    json_decref(value);
+    if (!text)
+        return MHD_NO;
+    return xn_http_answer(http, connection, route, start_ns, &answer, text, strlen(text), XN_BODY_OWNED);
+}
+
 /* ---- errors ------------------------------------------------------------------------------------------------------- */
 
 #define ERROR_BODY_BYTES (XN_ERROR_TEXT_BYTES * 6 + 32) /* each byte may become \u00XX */

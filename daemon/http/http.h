@@ -7,6 +7,7 @@
 #include "daemon/config.h"
 #include "daemon/models.h"
 #include "daemon/observe/metrics.h"
+#include "daemon/repository.h"
 #include "daemon/request.h"
 
 struct xn_http;
@@ -15,6 +16,7 @@ struct xn_http;
 struct xn_http_next {
     void *user;
     struct xn_models *models;
+    struct xn_repository *repository;
     struct xn_requests *requests;
     struct xn_metrics *metrics;
     const struct xn_instances *instances;
@@ -36,7 +38,7 @@ XN_MUST_CHECK int xn_http_new(const struct xn_config *config, const struct xn_ht
 uint16_t xn_http_port(const struct xn_http *http, uint32_t i);
 /** Stop accepting connections; those open go on, new requests on them get 503 with Connection: close. */
 void xn_http_quiesce(struct xn_http *http);
-/** Inference requests begun and not yet over: their answer has not been sent. Threads: any; a snapshot. */
+/** Requests with a body begun and not yet over: their answer has not been sent. Threads: any; a snapshot. */
 size_t xn_http_active(const struct xn_http *http);
 /** Stop; every request must have been answered (app drains first). */
 void xn_http_free(struct xn_http *http);

@@ -254,17 +254,11 @@ static int announce(struct xn_call *call, uint32_t n)
 static int admit(struct xn_call *call, const char *model_name, const char *version)
 {
     struct xn_http *http = call->http;
-    struct xn_model *model = xn_models_get(http->next.models, model_name);
+    struct xn_model *model = NULL;
+    int r = xn_http_model(http, model_name, version, &model, &call->error);
 
-    if (!model)
-        return xn_error_set(&call->error, -ENOENT, "no model is called \"%.64s\"; GET / lists those there are",
-                            model_name ? model_name : "");
-    if (version && strcmp(version, model->network->version) != 0) {
-        xn_error_set(&call->error, -ENOENT, "model %s has version %s, not %.16s", model->name, model->network->version,
-                     version);
-        xn_model_unref(model);
-        return -ENOENT;
-    }
+    if (r < 0)
+        return r;
     call->request = xn_request_new(http->next.requests);
     if (!call->request) {
         xn_model_unref(model);
@@ -319,6 +313,15 @@ static bool drops_body(const struct xn_call *call, int r)
            xn_number_u64(length, 0, DROP_BYTES_MAX, &bytes);
 }
 
+/* In the model's statistics, where it got as far as a model. */
+static void count_failure(const struct xn_call *call)
+{
+    const struct xn_request *request = call->request;
+
+    if (request)
+        xn_model_stats_fail(request->model->stats, request->start_ns, xn_clock_now_ns());
+}
+
 /* Refused: MHD ends the connection after the answer, as it has not read the body. */
 static enum MHD_Result refuse(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                               struct xn_link *link, uint64_t start_ns, int code, const struct xn_error *error,
@@ -327,6 +330,13 @@ static enum MHD_Result refuse(struct xn_http *http, struct MHD_Connection *conne
     if (link)
         link->linger = true;
     return xn_http_answer_error(http, connection, route, start_ns, code, error, more);
+}
+
+static enum MHD_Result call_go(struct xn_exchange *exchange, const char *upload, size_t *upload_bytes);
+
+static void call_end(struct xn_exchange *exchange)
+{
+    xn_call_end(XN_CONTAINER_OF(exchange, struct xn_call, exchange));
 }
 
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
@@ -341,6 +351,7 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
         return refuse(http, connection, route, link, start_ns, -EAGAIN, &error, NULL);
     }
     memset(call, 0, sizeof(*call));
+    call->exchange = (struct xn_exchange){call_go, call_end};
     call->http = http;
     call->connection = connection;
     call->link = link;
@@ -348,16 +359,18 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
     call->start_ns = start_ns;
     int r = begin(call, model_name, version);
     if (r < 0 && drops_body(call, r)) {
+        count_failure(call);
         release(call);
         call->refused = r;
     } else if (r < 0) {
+        count_failure(call);
         enum MHD_Result queued =
             refuse(http, connection, route, link, start_ns, r, &call->error,
                    &(struct xn_answer){.request_id = call->request_id, .retry_after_s = call->retry_after_s});
         xn_call_end(call);
         return queued;
     }
-    *ret_call = call;
+    *ret_call = &call->exchange;
     return xn_link_enter(link, XN_PHASE_BODY, start_ns) ? MHD_YES : MHD_NO;
 }
 
@@ -445,6 +458,7 @@ static void request_done(struct xn_request *request)
 static enum MHD_Result answer_failure(struct xn_call *call, int code, const struct xn_error *error)
 {
     (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
+    count_failure(call);
     return xn_http_answer_error(
         call->http, call->connection, call->route, call->start_ns, code, error,
         &(struct xn_answer){.request_id = call->request_id, .retry_after_s = call->retry_after_s});
@@ -521,9 +535,11 @@ static void observe_stages(const struct xn_call *call)
         xn_metrics_stage(metrics, slot, XN_STAGE_QUEUE, item->execute_start_ns - item->queued_ns);
         xn_metrics_stage(metrics, slot, XN_STAGE_EXECUTE, item->execute_end_ns - item->execute_start_ns);
     }
-    uint64_t respond_ns = xn_clock_now_ns() - request->items[request->n_items - 1].execute_end_ns;
+    uint64_t now_ns = xn_clock_now_ns();
+    uint64_t respond_ns = now_ns - request->items[request->n_items - 1].execute_end_ns;
     xn_metrics_stage(metrics, slot, XN_STAGE_RESPOND, respond_ns);
     learn_answer(call->http, respond_ns);
+    xn_model_stats_success(request->model->stats, request, now_ns);
 }
 
 /* The answer is written into the body's buffer where it fits: its pictures and tensors have done their work. */
@@ -574,8 +590,10 @@ static enum MHD_Result answer(struct xn_call *call)
     return r < 0 ? answer_failure(call, r, &error) : answer_results(call);
 }
 
-enum MHD_Result xn_call_continue(struct xn_call *call, const char *upload, size_t *upload_bytes)
+static enum MHD_Result call_go(struct xn_exchange *exchange, const char *upload, size_t *upload_bytes)
 {
+    struct xn_call *call = XN_CONTAINER_OF(exchange, struct xn_call, exchange);
+
     if (*upload_bytes > 0 && call->refused) {
         *upload_bytes = 0;
         return MHD_YES;

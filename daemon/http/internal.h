@@ -3,6 +3,7 @@
 #ifndef XN_DAEMON_HTTP_INTERNAL_H
 #define XN_DAEMON_HTTP_INTERNAL_H
 
+#include <jansson.h>
 #include <microhttpd.h>
 
 #include "daemon/http/body.h"
@@ -68,12 +69,20 @@ struct xn_headers {
     bool repeated; /**< one of them came twice, with different values */
 };
 
+/** A request with a body, as MHD's con_cls: what its later callbacks and its end are. The first member of what it is. */
+struct xn_exchange {
+    /** A piece of the body, or, with *upload_bytes 0, its end or the resumption. */
+    enum MHD_Result (*go)(struct xn_exchange *exchange, const char *upload, size_t *upload_bytes);
+    void (*end)(struct xn_exchange *exchange); /**< answered or not */
+};
+
 /** An inference request on its way through http/. From a pool; owner: MHD's request (con_cls).
  *
  *     RECEIVING (body comes in) -> WORKING (suspended; items with image/ and sched/) -> ready to answer: all items settled
  *         \-> failed: answered at once, and the connection ends where not all of the body has been read
  *     REFUSED (a small body comes in and is dropped) -> answered, and the connection goes on */
 struct xn_call {
+    struct xn_exchange exchange;
     struct xn_http *http;
     struct MHD_Connection *connection;
     struct xn_link *link;
@@ -97,7 +106,7 @@ struct xn_http {
     struct xn_http_next next;
     uint32_t n_daemons;
     struct MHD_Daemon *daemons[XN_CONFIG_LISTENERS_MAX];
-    struct xn_pool *calls, *links;
+    struct xn_pool *calls, *posts, *links;
     int listen_fds[XN_CONFIG_LISTENERS_MAX]; /**< shut down by quiesce, closed at the end; [n_quiesced] */
     uint32_t n_quiesced;
     pthread_mutex_t links_lock; /**< guards first_link, the list and linger */
@@ -125,7 +134,7 @@ struct xn_get {
 
 /* routes.c */
 
-/** con_cls of a request that is not an xn_call: it has been seen once and is answered on the next callback. */
+/** con_cls of a request that is not an xn_exchange: it has been seen once and is answered on the next callback. */
 extern void *const xn_http_reading;
 
 /** MHD's access handler. */
@@ -167,13 +176,78 @@ void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_rout
 /** The bare answer: status line, headers, {"error": "..."}. Never blocks. Returns false where the socket did not take all of it. */
 bool xn_http_send_error(int fd, const struct xn_status *status, const char *text);
 
+/** `value` (taken over; NULL: no memory) as JSON. */
+enum MHD_Result xn_http_answer_json(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
+                                    uint64_t start_ns, unsigned code, json_t *value);
+
+/* post.c: requests with a small body that are no inference */
+
+#define XN_POST_BYTES_MAX (128u * 1024) /**< of such a body */
+#define XN_POSTS_MAX      32u           /**< of such requests at a time */
+
+/** One of them. From a pool; owner: MHD's request (con_cls).
+ *
+ *     RECEIVING (body comes in) -> handler -> answered
+ *                                  \-> WORKING (suspended, see xn_post_suspend) -> answered by `answer` */
+struct xn_post {
+    struct xn_exchange exchange;
+    struct xn_http *http;
+    struct MHD_Connection *connection;
+    struct xn_link *link;
+    enum xn_route route;
+    enum MHD_Result (*handle)(struct xn_post *post); /**< the body is complete: answer, or suspend */
+    enum MHD_Result (*answer)(struct xn_post *post); /**< after the resumption; NULL: not suspended */
+    uint64_t start_ns;
+    char segments[4][XN_MODEL_NAME_BYTES];
+    int status; /**< what the work came to, for `answer` */
+    struct xn_error error;
+    size_t bytes;
+    char body[XN_POST_BYTES_MAX];
+};
+
+/** First callback. */
+enum MHD_Result xn_post_begin(const struct xn_get *get, enum MHD_Result (*handle)(struct xn_post *post),
+                              void **ret_call);
+/** The body as an object; an empty one is an empty object. Free with xn_body_free_json. Errors: as xn_body_load_json. */
+XN_MUST_CHECK int xn_post_json(struct xn_post *post, json_t **ret_object);
+/** May this server be changed over HTTP? Errors: -EPERM, -ESHUTDOWN. */
+XN_MUST_CHECK int xn_post_allowed(struct xn_post *post);
+enum MHD_Result xn_post_answer(struct xn_post *post, unsigned code, json_t *value);
+/** 200 without a body, as Triton answers. */
+enum MHD_Result xn_post_answer_empty(struct xn_post *post);
+/** With the text of post->error. */
+enum MHD_Result xn_post_fail(struct xn_post *post, int code);
+/** Before the work is handed on; xn_post_resume ends it, from any thread. */
+void xn_post_suspend(struct xn_post *post, enum MHD_Result (*answer)(struct xn_post *post));
+void xn_post_resume(struct xn_post *post, int status, const struct xn_error *error);
+
+/* repository.c, settings.c: handlers */
+enum MHD_Result xn_post_index(struct xn_post *post);
+enum MHD_Result xn_post_load(struct xn_post *post);
+enum MHD_Result xn_post_unload(struct xn_post *post);
+enum MHD_Result xn_post_trace(struct xn_post *post);
+enum MHD_Result xn_post_logging(struct xn_post *post);
+enum MHD_Result xn_post_cuda_unregister(struct xn_post *post);
+enum MHD_Result xn_post_cuda_register(struct xn_post *post);
+enum MHD_Result xn_page_trace(struct xn_get *get);
+enum MHD_Result xn_page_logging(struct xn_get *get);
+enum MHD_Result xn_page_cuda_status(struct xn_get *get);
+
+/** What an index request asks for: `ready`, only what is served. Errors: -EINVAL. */
+XN_MUST_CHECK int xn_post_parse_index(json_t *body, bool *ret_ready, struct xn_error *error);
+/** What a load request asks for. *ret_config: its parameters.config, malloc'ed, or NULL. Errors: -EINVAL, -EOPNOTSUPP (files in the request), -ENOMEM. */
+XN_MUST_CHECK int xn_post_parse_load(json_t *body, char **ret_config, struct xn_error *error);
+/** Trace settings that change nothing: all there is. Errors: -EINVAL, -EOPNOTSUPP. */
+XN_MUST_CHECK int xn_post_parse_trace(json_t *body, struct xn_error *error);
+/** The log level that a logging request asks for, where `level` is what it is now. Errors: -EINVAL, -EOPNOTSUPP. */
+XN_MUST_CHECK int xn_post_parse_logging(json_t *body, enum xn_log_level level, enum xn_log_level *ret_level,
+                                        struct xn_error *error);
+
 /* infer.c */
 
 /** First callback of POST /infer or v2 infer: admit or refuse. `model_name` NULL: the default. */
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                               struct xn_link *link, const char *model_name, const char *version, void **ret_call);
-/** Later callbacks. */
-enum MHD_Result xn_call_continue(struct xn_call *call, const char *upload, size_t *upload_bytes);
 /** The request is over, answered or not. */
 void xn_call_end(struct xn_call *call);
 
@@ -185,7 +259,17 @@ void xn_results_write_infer(const struct xn_call *call, struct xn_text *text);
 /** Returns the length of the JSON where binary tensors follow it, else 0. */
 size_t xn_results_write_v2(const struct xn_call *call, struct xn_text *text);
 
-/* pages.c: handlers of GETs. */
+/* model_pages.c */
+
+/** A reference to the model called `name` (NULL: the default) of `version` (NULL: the latest). Errors: -ENOENT. */
+XN_MUST_CHECK int xn_http_model(struct xn_http *http, const char *name, const char *version,
+                                struct xn_model **ret_model, struct xn_error *error);
+enum MHD_Result xn_page_v2_model(struct xn_get *get);
+enum MHD_Result xn_page_v2_model_ready(struct xn_get *get);
+enum MHD_Result xn_page_v2_model_config(struct xn_get *get);
+enum MHD_Result xn_page_v2_model_stats(struct xn_get *get);
+
+/* pages.c: handlers of other GETs. */
 enum MHD_Result xn_page_index(struct xn_get *get);
 enum MHD_Result xn_page_healthz(struct xn_get *get);
 enum MHD_Result xn_page_readyz(struct xn_get *get);
@@ -194,7 +278,5 @@ enum MHD_Result xn_page_status(struct xn_get *get);
 enum MHD_Result xn_page_v2(struct xn_get *get);
 enum MHD_Result xn_page_v2_live(struct xn_get *get);
 enum MHD_Result xn_page_v2_ready(struct xn_get *get);
-enum MHD_Result xn_page_v2_model(struct xn_get *get);
-enum MHD_Result xn_page_v2_model_ready(struct xn_get *get);
 
 #endif

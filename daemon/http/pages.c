@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Everything that is read with GET: health, metrics, status, metadata of the Open Inference Protocol, and a plain page for people. */
+ * Everything that is read with GET: health, metrics, status, the server's part of the Open Inference Protocol, and a plain page for people. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,12 +17,7 @@ static enum MHD_Result reply(struct xn_get *get, unsigned code, const char *cont
 
 static enum MHD_Result reply_json(struct xn_get *get, unsigned code, json_t *value)
 {
-    char *text = json_dumps(value, JSON_COMPACT);
-
-    json_decref(value);
-    if (!text)
-        return MHD_NO;
-    return reply(get, code, "application/json", text, strlen(text), XN_BODY_OWNED);
+    return xn_http_answer_json(get->http, get->connection, get->route, get->start_ns, code, value);
 }
 
 /* ---- health ------------------------------------------------------------------------------------------------------- */
@@ -74,58 +69,14 @@ enum MHD_Result xn_page_status(struct xn_get *get)
 
 enum MHD_Result xn_page_v2(struct xn_get *get)
 {
-    return reply_json(
-        get, 200,
-        json_pack("{s:s, s:s, s:[s]}", "name", "xnord", "version", XN_VERSION, "extensions", "binary_tensor_data"));
-}
+    static const char *const extensions[] = {"binary_tensor_data", "model_repository", "model_configuration",
+                                             "statistics", "logging"};
+    json_t *names = json_array();
 
-/* The model of the path, of the version that the path names, if it does. NULL: an error has been answered. */
-static struct xn_model *model_of(struct xn_get *get, enum MHD_Result *ret_result)
-{
-    struct xn_model *model = xn_models_get(get->http->next.models, get->segments[0]);
-    struct xn_error error;
-
-    if (model && (!get->segments[1][0] || strcmp(get->segments[1], model->network->version) == 0))
-        return model;
-    if (model)
-        xn_error_set(&error, -ENOENT, "model %s has version %s, not %s", model->name, model->network->version,
-                     get->segments[1]);
-    else
-        xn_error_set(&error, -ENOENT, "no model is called \"%s\"; GET / lists those there are", get->segments[0]);
-    xn_model_unref(model);
-    *ret_result = xn_http_answer_error(get->http, get->connection, get->route, get->start_ns, -ENOENT, &error, NULL);
-    return NULL;
-}
-
-enum MHD_Result xn_page_v2_model(struct xn_get *get)
-{
-    enum MHD_Result result = MHD_NO;
-    struct xn_model *model = model_of(get, &result);
-
-    if (!model)
-        return result;
-    const struct xn_network *n = model->network;
-    json_t *meta =
-        json_pack("{s:s, s:[s], s:s, s:[{s:s, s:s, s:[i,i,i,i]}], s:[{s:s, s:s, s:[i,i]}, {s:s, s:s, s:[i,i]}]}",
-                  "name", model->name, "versions", n->version, "platform", "xnor", "inputs", "name", n->input_name,
-                  "datatype", n->input.dtype == XN_DTYPE_U8 ? "UINT8" : "INT8", "shape", -1, (int)n->input.h,
-                  (int)n->input.w, (int)n->input.channels, "outputs", "name", "logits", "datatype", "FP32", "shape", -1,
-                  (int)n->n_classes, "name", "accumulators", "datatype", "INT32", "shape", -1, (int)n->n_classes);
-    xn_model_unref(model);
-    return reply_json(get, 200, meta);
-}
-
-enum MHD_Result xn_page_v2_model_ready(struct xn_get *get)
-{
-    enum MHD_Result result = MHD_NO;
-    struct xn_model *model = model_of(get, &result);
-
-    if (!model)
-        return result;
-    bool ready = get->http->next.ready(get->http->next.user);
-    json_t *body = json_pack("{s:s, s:b}", "name", model->name, "ready", ready);
-    xn_model_unref(model);
-    return reply_json(get, ready ? 200 : 503, body);
+    for (size_t i = 0; i < XN_ARRAY_LEN(extensions); i++)
+        json_array_append_new(names, json_string(extensions[i]));
+    return reply_json(get, 200,
+                      json_pack("{s:s, s:s, s:o}", "name", "xnord", "version", XN_VERSION, "extensions", names));
 }
 
 /* ---- index -------------------------------------------------------------------------------------------------------- */
@@ -150,8 +101,8 @@ static void write_model(FILE *to, const struct xn_model *model, bool is_default)
         to,
         "<tr><td><a href=\"/v2/models/%s\">%s</a>%s</td><td>%s</td><td>%u&times;%u&times;%u</td><td>%u</td><td>%.1f / "
         "%.1f</td><td>",
-        model->name, model->name, is_default ? " (default)" : "", n->version, n->input.h, n->input.w, n->input.channels,
-        n->n_classes, (double)n->binary_macs / 1e6, (double)n->int8_macs / 1e6);
+        model->name, model->name, is_default ? " (default)" : "", model->version, n->input.h, n->input.w,
+        n->input.channels, n->n_classes, (double)n->binary_macs / 1e6, (double)n->int8_macs / 1e6);
     write_escaped(to, n->description);
     fputs("</td></tr>\n", to);
 }

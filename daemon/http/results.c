@@ -174,7 +174,7 @@ void xn_results_write_infer(const struct xn_call *call, struct xn_text *text)
     xn_text_put(text, "{\"model\":");
     xn_text_string(text, request->model->name);
     xn_text_put(text, ",\"version\":");
-    xn_text_string(text, request->model->network->version);
+    xn_text_string(text, request->model->version);
     xn_text_put(text, ",\"results\":[");
     for (uint32_t i = 0; i < request->n_items; i++) {
         if (i)
@@ -271,7 +271,7 @@ size_t xn_results_write_v2(const struct xn_call *call, struct xn_text *text)
     xn_text_put(text, "\"model_name\":");
     xn_text_string(text, request->model->name);
     xn_text_put(text, ",\"model_version\":");
-    xn_text_string(text, request->model->network->version);
+    xn_text_string(text, request->model->version);
     xn_text_put(text, ",\"outputs\":[");
     for (uint32_t i = 0; i < ask->n_outputs; i++) {
         if (i)

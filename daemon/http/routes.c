@@ -19,23 +19,40 @@ static const struct route {
     const char *pattern;
     enum kind kind;
     enum xn_route route;
-    enum MHD_Result (*page)(struct xn_get *get); /* READ */
+    enum MHD_Result (*page)(struct xn_get *get);   /* READ: GET; NULL: not with it */
+    enum MHD_Result (*post)(struct xn_post *post); /* READ: POST; NULL: not with it */
 } routes[] = {
-    {"/infer", INFER, XN_ROUTE_INFER, NULL},
-    {"/v2/models/{}/infer", INFER, XN_ROUTE_V2_INFER, NULL},
-    {"/v2/models/{}/versions/{}/infer", INFER, XN_ROUTE_V2_INFER, NULL},
-    {"/", READ, XN_ROUTE_INDEX, xn_page_index},
-    {"/healthz", READ, XN_ROUTE_HEALTH, xn_page_healthz},
-    {"/readyz", READ, XN_ROUTE_HEALTH, xn_page_readyz},
-    {"/metrics", READ, XN_ROUTE_METRICS, xn_page_metrics},
-    {"/v1/status", READ, XN_ROUTE_INDEX, xn_page_status},
-    {"/v2", READ, XN_ROUTE_V2, xn_page_v2},
-    {"/v2/health/live", READ, XN_ROUTE_V2, xn_page_v2_live},
-    {"/v2/health/ready", READ, XN_ROUTE_V2, xn_page_v2_ready},
-    {"/v2/models/{}", READ, XN_ROUTE_V2, xn_page_v2_model},
-    {"/v2/models/{}/ready", READ, XN_ROUTE_V2, xn_page_v2_model_ready},
-    {"/v2/models/{}/versions/{}", READ, XN_ROUTE_V2, xn_page_v2_model},
-    {"/v2/models/{}/versions/{}/ready", READ, XN_ROUTE_V2, xn_page_v2_model_ready},
+    {"/infer", INFER, XN_ROUTE_INFER, NULL, NULL},
+    {"/v2/models/{}/infer", INFER, XN_ROUTE_V2_INFER, NULL, NULL},
+    {"/v2/models/{}/versions/{}/infer", INFER, XN_ROUTE_V2_INFER, NULL, NULL},
+    {"/", READ, XN_ROUTE_INDEX, xn_page_index, NULL},
+    {"/healthz", READ, XN_ROUTE_HEALTH, xn_page_healthz, NULL},
+    {"/readyz", READ, XN_ROUTE_HEALTH, xn_page_readyz, NULL},
+    {"/metrics", READ, XN_ROUTE_METRICS, xn_page_metrics, NULL},
+    {"/v1/status", READ, XN_ROUTE_INDEX, xn_page_status, NULL},
+    {"/v2", READ, XN_ROUTE_V2, xn_page_v2, NULL},
+    {"/v2/health/live", READ, XN_ROUTE_V2, xn_page_v2_live, NULL},
+    {"/v2/health/ready", READ, XN_ROUTE_V2, xn_page_v2_ready, NULL},
+    {"/v2/models/stats", READ, XN_ROUTE_V2, xn_page_v2_model_stats, NULL},
+    {"/v2/models/{}", READ, XN_ROUTE_V2, xn_page_v2_model, NULL},
+    {"/v2/models/{}/ready", READ, XN_ROUTE_V2, xn_page_v2_model_ready, NULL},
+    {"/v2/models/{}/config", READ, XN_ROUTE_V2, xn_page_v2_model_config, NULL},
+    {"/v2/models/{}/stats", READ, XN_ROUTE_V2, xn_page_v2_model_stats, NULL},
+    {"/v2/models/{}/versions/{}", READ, XN_ROUTE_V2, xn_page_v2_model, NULL},
+    {"/v2/models/{}/versions/{}/ready", READ, XN_ROUTE_V2, xn_page_v2_model_ready, NULL},
+    {"/v2/models/{}/versions/{}/config", READ, XN_ROUTE_V2, xn_page_v2_model_config, NULL},
+    {"/v2/models/{}/versions/{}/stats", READ, XN_ROUTE_V2, xn_page_v2_model_stats, NULL},
+    {"/v2/repository/index", READ, XN_ROUTE_V2, NULL, xn_post_index},
+    {"/v2/repository/models/{}/load", READ, XN_ROUTE_V2, NULL, xn_post_load},
+    {"/v2/repository/models/{}/unload", READ, XN_ROUTE_V2, NULL, xn_post_unload},
+    {"/v2/trace/setting", READ, XN_ROUTE_V2, xn_page_trace, xn_post_trace},
+    {"/v2/models/{}/trace/setting", READ, XN_ROUTE_V2, xn_page_trace, xn_post_trace},
+    {"/v2/logging", READ, XN_ROUTE_V2, xn_page_logging, xn_post_logging},
+    {"/v2/cudasharedmemory/status", READ, XN_ROUTE_V2, xn_page_cuda_status, NULL},
+    {"/v2/cudasharedmemory/unregister", READ, XN_ROUTE_V2, NULL, xn_post_cuda_unregister},
+    {"/v2/cudasharedmemory/region/{}/status", READ, XN_ROUTE_V2, xn_page_cuda_status, NULL},
+    {"/v2/cudasharedmemory/region/{}/register", READ, XN_ROUTE_V2, NULL, xn_post_cuda_register},
+    {"/v2/cudasharedmemory/region/{}/unregister", READ, XN_ROUTE_V2, NULL, xn_post_cuda_unregister},
 };
 
 /* Does `url` match? Segments go to ret; one that is too long for any model's name matches as "?", which no model is called. */
@@ -113,10 +130,10 @@ static enum MHD_Result answer_read(struct xn_get *get, const struct route *route
         return MHD_NO;
     if (!route)
         return refuse(get, -ENXIO, url, method, NULL);
-    if (route->kind == INFER)
+    if (!route->page)
         return refuse(get, -ENOTTY, url, method, "POST");
     if (!reads)
-        return refuse(get, -ENOTTY, url, method, "GET, HEAD");
+        return refuse(get, -ENOTTY, url, method, route->post ? "GET, HEAD, POST" : "GET, HEAD");
     get->route = route->route;
     return route->page(get);
 }
@@ -129,7 +146,7 @@ enum MHD_Result xn_http_handle(void *cls, struct MHD_Connection *connection, con
 
     (void)version;
     if (*call && *call != xn_http_reading)
-        return xn_call_continue(*call, upload, upload_bytes);
+        return ((struct xn_exchange *)*call)->go(*call, upload, upload_bytes);
     url = path_of(url);
     const struct route *route = find_route(url, get.segments);
     get.link = xn_link_of(connection);
@@ -137,6 +154,10 @@ enum MHD_Result xn_http_handle(void *cls, struct MHD_Connection *connection, con
         return xn_call_begin(http, connection, route->route, get.link,
                              route->route == XN_ROUTE_V2_INFER ? get.segments[0] : NULL,
                              get.segments[1][0] ? get.segments[1] : NULL, call);
+    if (route && route->post && strcmp(method, MHD_HTTP_METHOD_POST) == 0) {
+        get.route = route->route;
+        return xn_post_begin(&get, route->post, call);
+    }
     if (*call || has_body(connection)) {
         if (!*call && get.link)
             get.link->linger = true;

@@ -137,7 +137,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ca
     (void)code;
     (void)xn_link_enter(xn_link_of(connection), XN_PHASE_IDLE, xn_clock_now_ns());
     if (*call && *call != xn_http_reading)
-        xn_call_end(*call);
+        ((struct xn_exchange *)*call)->end(*call);
     *call = NULL;
 }
 
@@ -398,6 +398,8 @@ static int start(struct xn_http *http, struct xn_error *error)
     r = xn_pool_new(sizeof(struct xn_link), connections, &http->links);
     if (r >= 0)
         r = xn_pool_new(sizeof(struct xn_call), connections, &http->calls);
+    if (r >= 0)
+        r = xn_pool_new(sizeof(struct xn_post), XN_POSTS_MAX, &http->posts);
     if (r < 0)
         return xn_error_set(error, r, "no memory for %zu connections", connections);
     r = start_sweeper(http, error);
@@ -449,7 +451,7 @@ void xn_http_quiesce(struct xn_http *http)
 
 size_t xn_http_active(const struct xn_http *http)
 {
-    return xn_pool_used(http->calls);
+    return xn_pool_used(http->calls) + xn_pool_used(http->posts);
 }
 
 static void stop_sweeper(struct xn_http *http)
@@ -476,6 +478,7 @@ void xn_http_free(struct xn_http *http)
         close(http->listen_fds[i]);
     stop_sweeper(http);
     xn_pool_free(http->calls);
+    xn_pool_free(http->posts);
     xn_pool_free(http->links);
     pthread_mutex_destroy(&http->links_lock);
     free(http);

@@ -11,6 +11,7 @@ static const struct {
     {-EINVAL, {400, XN_REJECT_BAD_REQUEST, 0}},            /* malformed request or tensor */
     {-EBADMSG, {400, XN_REJECT_BAD_IMAGE, 0}},             /* truncated or corrupt image */
     {-ENOENT, {404, XN_REJECT_UNKNOWN_MODEL, 0}},          /* no such model */
+    {-EPERM, {403, XN_REJECT_FORBIDDEN, 0}},               /* not allowed here */
     {-ENXIO, {404, XN_REJECT_NOT_FOUND, 0}},               /* no such route */
     {-ENOTTY, {405, XN_REJECT_METHOD, 0}},                 /* a route, but not with this method */
     {-ETIME, {408, XN_REJECT_SLOW_CLIENT, 0}},             /* the body took too long to arrive */

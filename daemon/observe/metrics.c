@@ -82,7 +82,7 @@ struct xn_metrics {
     struct xn_metrics_source sources[XN_METRICS_SOURCES_MAX];
     atomic_uint n_sources; /* release: the source below it is written; acquire in render */
     pthread_mutex_t labels_lock;
-    char (*labels)[LABEL_BYTES]; /* [MODELS], escaped; "" for a free slot */
+    char (*labels)[LABEL_BYTES]; /* [MODELS], model="...",version="...", escaped; "" for a free slot */
 };
 
 /* ---- counting ---- */
@@ -191,13 +191,15 @@ static void reset_slot(struct xn_metrics *metrics, uint32_t slot)
     }
 }
 
-void xn_metrics_set_model(struct xn_metrics *metrics, uint32_t slot, const char *name)
+void xn_metrics_set_model(struct xn_metrics *metrics, uint32_t slot, const char *name, const char *version)
 {
-    char label[LABEL_BYTES];
+    char label[LABEL_BYTES], a[LABEL_BYTES / 2], b[LABEL_BYTES / 4];
 
     if (slot >= MODELS)
         return;
-    xn_metrics_escape(name, label, sizeof(label));
+    memset(label, 0, sizeof(label));
+    snprintf(label, sizeof(label), "model=\"%s\",version=\"%s\"", xn_metrics_escape(name, a, sizeof(a)),
+             xn_metrics_escape(version, b, sizeof(b)));
     pthread_mutex_lock(&metrics->labels_lock);
     bool changes_hands = metrics->labels[slot][0] != '\0' && strcmp(metrics->labels[slot], label) != 0;
     memcpy(metrics->labels[slot], label, sizeof(label));
@@ -257,8 +259,9 @@ static const char *const route_names[XN_ROUTE_COUNT] = {"infer",  "v2_infer", "v
                                                         "health", "index",    "other"};
 static const char *const stage_names[XN_STAGE_COUNT] = {"receive", "decode", "queue", "execute", "respond"};
 static const char *const reject_names[XN_REJECT_COUNT] = {
-    "bad_request", "bad_image", "unsupported_media", "too_large",   "unknown_model", "queue_full", "share",  "deadline",
-    "no_buffer",   "timeout",   "shutdown",          "accelerator", "slow_client",   "not_found",  "method", "internal",
+    "bad_request", "bad_image",   "unsupported_media", "too_large", "unknown_model", "queue_full",
+    "share",       "forbidden",   "deadline",          "no_buffer", "timeout",       "shutdown",
+    "accelerator", "slow_client", "not_found",         "method",    "internal",
 };
 
 const char *xn_reject_name(enum xn_reject reason)
@@ -351,7 +354,7 @@ static void render_stages(struct render *r)
             struct totals totals = {0};
             for (uint32_t i = 0; i < SHARDS; i++)
                 add_histogram(&totals, &r->metrics->shards[i].stage[slot][stage]);
-            snprintf(labels, sizeof(labels), "model=\"%s\",stage=\"%s\"", r->labels[slot], stage_names[stage]);
+            snprintf(labels, sizeof(labels), "%s,stage=\"%s\"", r->labels[slot], stage_names[stage]);
             put_histogram(r->text, name, labels, &durations, &totals);
         }
     }
@@ -369,7 +372,7 @@ static void render_batch_sizes(struct render *r)
             continue;
         for (uint32_t i = 0; i < r->metrics->n_instances; i++)
             add_histogram(&totals, &r->metrics->instances[i].models[slot].size);
-        snprintf(labels, sizeof(labels), "model=\"%s\"", r->labels[slot]);
+        snprintf(labels, sizeof(labels), "%s", r->labels[slot]);
         put_histogram(r->text, name, labels, &batch_sizes, &totals);
     }
 }
@@ -386,7 +389,7 @@ static void render_model_counter(struct render *r, const char *name, const char 
             continue;
         for (uint32_t i = 0; i < r->metrics->n_instances; i++)
             n += get((const counter *)(const void *)((const char *)&r->metrics->instances[i].models[slot] + offset));
-        snprintf(labels, sizeof(labels), "model=\"%s\"", r->labels[slot]);
+        snprintf(labels, sizeof(labels), "%s", r->labels[slot]);
         xn_metrics_sample(r->text, name, labels, (double)n);
     }
 }
@@ -399,7 +402,7 @@ static void each_pair(struct render *r, void (*put)(struct render *r, const stru
     for (uint32_t slot = 0; slot < MODELS; slot++) {
         for (uint32_t i = 0; r->labels[slot][0] != '\0' && i < r->metrics->n_instances; i++) {
             const struct instance *instance = &r->metrics->instances[i];
-            snprintf(labels, sizeof(labels), "model=\"%s\",accelerator=\"%s\"", r->labels[slot], instance->label);
+            snprintf(labels, sizeof(labels), "%s,accelerator=\"%s\"", r->labels[slot], instance->label);
             put(r, &instance->models[slot], labels);
         }
     }
@@ -576,7 +579,9 @@ void xn_metrics_render_models(struct xn_metrics_text *text, const struct xn_metr
     }
     xn_metrics_family(text, "xnord_queue_depth", "gauge", "Images waiting for a batch.");
     for (size_t i = 0; i < n; i++) {
-        snprintf(labels, sizeof(labels), "model=\"%s\"", xn_metrics_escape(models[i].name, name, sizeof(name)));
+        snprintf(labels, sizeof(labels), "model=\"%s\",version=\"%s\"",
+                 xn_metrics_escape(models[i].name, name, sizeof(name)),
+                 xn_metrics_escape(models[i].version, version, sizeof(version)));
         xn_metrics_sample(text, "xnord_queue_depth", labels, models[i].queue_depth);
     }
 }

@@ -23,6 +23,7 @@ enum xn_reject {
     XN_REJECT_UNKNOWN_MODEL,
     XN_REJECT_QUEUE_FULL,
     XN_REJECT_SHARE,
+    XN_REJECT_FORBIDDEN,
     XN_REJECT_DEADLINE,
     XN_REJECT_NO_BUFFER,
     XN_REJECT_TIMEOUT,
@@ -58,9 +59,9 @@ struct xn_metrics_source {
 XN_MUST_CHECK int xn_metrics_new(const struct xn_instances *instances, struct xn_metrics **ret_metrics);
 void xn_metrics_free(struct xn_metrics *metrics);
 
-/** Give `slot` its label; called when models are applied. The name is copied. A slot that changes hands starts again
- *  from zero. Threads: one at a time (main), beside events and renders. */
-void xn_metrics_set_model(struct xn_metrics *metrics, uint32_t slot, const char *name);
+/** Give `slot` its labels; called when models are published. The texts are copied. A slot that changes hands starts again
+ *  from zero. Threads: one at a time, beside events and renders. */
+void xn_metrics_set_model(struct xn_metrics *metrics, uint32_t slot, const char *name, const char *version);
 /** Copies *source; its user must outlive the metrics' last render. At most XN_METRICS_SOURCES_MAX. Threads: main,
  *  beside renders. */
 void xn_metrics_add_source(struct xn_metrics *metrics, const struct xn_metrics_source *source);

@@ -69,6 +69,32 @@ def check_errors(client: Any, model: dict[str, Any], batch: np.ndarray) -> None:
     assert error(model["name"], datatype="FP32", array=batch.astype(np.float32)).startswith("400: inputs[0].datatype")
 
 
+def check_management(client: Any, model: dict[str, Any]) -> None:
+    name = model["name"]
+    config = client.get_model_config(name)
+    assert config["name"] == name and config["max_batch_size"] == 32 and config["input"][0]["dims"] == model["shape"]
+    for stats in (client.get_inference_statistics(name), client.get_inference_statistics(name, model["version"]), client.get_inference_statistics()):
+        [entry] = stats["model_stats"]
+        assert entry["name"] == name and entry["inference_stats"]["queue"]["count"] > 0 and entry["batch_stats"]
+    ready = [{"name": name, "version": model["version"], "state": "READY"}]
+    assert client.get_model_repository_index() == ready
+    client.unload_model(name)
+    assert not client.is_model_ready(name) and client.get_model_repository_index() == [{"name": name, "state": "UNAVAILABLE", "reason": "unloaded"}]
+    client.load_model(name, config=json.dumps({"max_batch_size": 8}))
+    assert client.is_model_ready(name) and client.get_model_config(name)["max_batch_size"] == 8
+    client.load_model(name)
+    assert client.get_model_config(name) == config
+    try:
+        client.load_model("nobody")
+        raise AssertionError("not refused")
+    except InferenceServerException as refused:
+        assert "no model is called" in refused.message()
+    assert client.get_trace_settings() == client.update_trace_settings(name, {"trace_level": "OFF"}) == client.get_trace_settings(name)
+    assert client.update_log_settings({"log_verbose_level": 1}) == client.get_log_settings() and client.get_log_settings()["log_verbose_level"] == 1
+    client.unregister_cuda_shared_memory()
+    assert client.get_cuda_shared_memory_status() == []
+
+
 def main(url: str, folder: Path) -> None:
     model = json.loads((folder / "model.json").read_text())
     batch, want = np.load(folder / "input.npy"), np.load(folder / "logits.npy")
@@ -78,6 +104,7 @@ def main(url: str, folder: Path) -> None:
     check_tensors(client, model, batch, want)
     check_pictures(client, model, pictures, want)
     check_errors(client, model, batch)
+    check_management(client, model)
     client.close()
     print("tritonclient: everything works")
 

@@ -33,7 +33,10 @@ def server(folder: Path) -> Iterator[Daemon]:
     net = small_network(folder / "net.xnor", "fashion-mnist", (28, 28, 1), 10, image=True)
     net.metadata = {**net.metadata, "version": "1", "labels": LABELS, "input": {**net.metadata["input"], "name": "image"}}
     net.save(folder / "net.xnor")
-    with daemon(folder, [{"path": str(folder / "net.xnor")}]) as running:
+    (folder / "repository").mkdir()
+    (folder / "repository/gate.xnor").write_bytes((folder / "net.xnor").read_bytes()[:1000])
+    repository = {"path": str(folder / "repository"), "control": "explicit"}
+    with daemon(folder, [{"path": str(folder / "net.xnor")}], repository=repository) as running:
         yield running
 
 

@@ -25,7 +25,7 @@ def test_tritonclient(tmp_path: Path) -> None:
     np.save(tmp_path / "logits.npy", expect(net, batch))
     for i, one in enumerate(batch):
         (tmp_path / f"{i}.png").write_bytes(png(one))
-    with daemon(tmp_path, [{"path": str(tmp_path / "net.xnor")}]) as server:
+    with daemon(tmp_path, [{"path": str(tmp_path / "net.xnor")}], repository={"control": "explicit"}) as server:
         done = subprocess.run([PYTHON, ROOT / "tests/conformance/check_tritonclient.py", f"127.0.0.1:{server.port}", tmp_path], capture_output=True,
                               text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

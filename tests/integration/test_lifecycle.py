@@ -84,7 +84,7 @@ def test_every_thread_has_a_name(tmp_path: Path) -> None:
         assert d.infer(FAST_INPUT)[0] == 200
         names = sorted(p.read_text().strip() for p in Path(f"/proc/{d.process.pid}/task").glob("*/comm"))
         kinds = {re.sub(r"\d+", "N", name) for name in names}
-        assert kinds == {"xnord", "xn-http-N", "xn-http-sweep", "xn-image-N", "xn-accel-N", "xn-cpuN-N", "xn-timer", "xn-power"}, names
+        assert kinds == {"xnord", "xn-http-N", "xn-http-sweep", "xn-image-N", "xn-accel-N", "xn-cpuN-N", "xn-timer", "xn-power", "xn-models"}, names
         assert {"xn-image-0", "xn-image-1", "xn-accel-0", "xn-accel-1"} <= set(names)
 
 
@@ -403,7 +403,7 @@ def test_models_come_and_go(tmp_path: Path) -> None:
         assert d.label() == "m 1"
         d.write_config({"models": [n, o], "default_model": "o"})
         d.reload()
-        assert "INFO model m is no longer served MODEL=m" in d.log()
+        assert "INFO model m version 1 is no longer served MODEL=m" in d.log()
         assert d.infer(FAST_INPUT, "m")[0] == 404
         assert d.label() == "o 1"
         assert d.metric("xnord_inferences_total", model="o") == 1

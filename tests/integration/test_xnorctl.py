@@ -27,7 +27,7 @@ from xrt_support import needs_cards
 from xnortrain.xnorfile import Network
 
 XNORCTL = XNORD.with_name("xnorctl")
-COMMANDS = ("infer", "models", "status", "inspect", "run", "eval", "bench")
+COMMANDS = ("infer", "models", "load", "unload", "stats", "log", "status", "inspect", "run", "eval", "bench")
 SHIPPED = ROOT / "models/fashion-mnist/fashion-mnist.xnor"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = 6
@@ -272,7 +272,37 @@ def test_models_and_status(served: Served) -> None:
     assert after["ready"] and after["instances"][0]["healthy"] and "energy" in after and "rejected" in after
     assert all("watts" in sensor for sensor in after["power"] if sensor["up"])  # what cannot be read has no figure
     text = good("status", "--url", served.url)
-    assert "ready" in text and re.search(r"^ +pixels +0/1024 ", text, re.M)
+    assert "ready" in text and re.search(r"^ +pixels +3 +0/1024 ", text, re.M)
+
+
+def test_management(tmp_path: Path, served: Served) -> None:
+    """load, unload, log, and what models and stats say of it."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    file = (served.folder / "pixels.xnor").read_bytes()
+    (repository / "gate.xnor").write_bytes(file)
+    (repository / "bad.xnor").write_bytes(file[:100])
+    with daemon(tmp_path, [], repository={"path": str(repository), "control": "explicit"}) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        models = good_json("models", "-u", url)
+        assert {(m["name"], m.get("version"), m["state"]) for m in models} == {("gate", "3", "READY"), ("bad", None, "UNAVAILABLE")}
+        assert re.search(r"^bad +UNAVAILABLE +\S*bad.xnor: truncated", good("models", "-u", url), re.M)
+        assert good("unload", "gate", "-u", url) == "gate: unloaded\n"
+        assert re.search(r"^gate +UNAVAILABLE +unloaded$", good("models", "-u", url), re.M)
+        assert good_json("load", "gate", "-u", url, "--config", '{"max_batch_size": 7}') == [{"name": "gate", "done": "load"}]
+        assert good_json("models", "-u", url)[0]["max_batch"] == 7
+        assert "truncated" in bad(1, "load", "bad", "-u", url) and "no model is called" in bad(1, "unload", "no body", "-u", url)
+        assert "max_batch_size" in bad(1, "load", "gate", "-u", url, "-c", '{"max_batch_size": 0}')
+        assert "which model" in bad(2, "load") and "which model" in bad(2, "unload")
+        good("infer", "-u", url, "-", stdin=served.images[:7].tobytes())
+        [stats] = good_json("stats", "gate", "-u", url)
+        assert stats["inference_count"] == 7 and stats["inference_stats"]["success"]["count"] == 1
+        assert re.search(r"^gate +3 +1 +0 +7 +\d", good("stats", "-u", url), re.M)
+        assert "no model is called" in bad(1, "stats", "nobody", "-u", url)
+        assert good("log", "-u", url) == "warning\n" and good("log", "debug", "-u", url) == "debug\n"
+        assert good_json("log", "-u", url) == {"level": "debug"} and good("log", "error", "-u", url) == "error\n"
+        assert "must be error" in bad(2, "log", "loud", "-u", url)
+    assert "repository.control" in bad(1, "load", "pixels", "-u", served.url) and "repository.control" in bad(1, "log", "debug", "-u", served.url)
 
 
 def test_status_again_and_again(served: Served) -> None:

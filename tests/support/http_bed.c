@@ -47,6 +47,7 @@ void http_bed_init(struct http_bed *bed)
     bed->instances.accel[0] = check(fake_accel_new("fake0", 1));
     atomic_init(&bed->model.refs, 1);
     bed->model.name = "bed";
+    strcpy(bed->model.version, bed->network.version);
     bed->model.network = &bed->network;
     bed->model.instances = &bed->instances;
     bed->http.config = &bed->config;

@@ -80,7 +80,7 @@ static void test_counts(void **state)
     (void)state;
     struct xn_metrics *m = fresh();
 
-    xn_metrics_set_model(m, 3, "net");
+    xn_metrics_set_model(m, 3, "net", "1");
     xn_metrics_http(m, XN_ROUTE_INFER, 200, 1);
     xn_metrics_http(m, XN_ROUTE_INFER, 200, 2 * XN_NS_PER_S);
     xn_metrics_http(m, XN_ROUTE_OTHER, 404, 1);
@@ -97,18 +97,23 @@ static void test_counts(void **state)
     assert_value(m, "xnord_http_request_duration_seconds_sum{route=\"infer\"}", 2.000000001);
     assert_value(m, "xnord_requests_rejected_total{reason=\"queue_full\"}", 1);
     assert_value(m, "xnord_requests_rejected_total{reason=\"timeout\"}", 0);
-    assert_value(m, "xnord_batches_total{model=\"net\",accelerator=\"cpu0\",reason=\"delay\"}", 2);
-    assert_value(m, "xnord_batches_total{model=\"net\",accelerator=\"cpu0\",reason=\"full\"}", 0);
-    assert_value(m, "xnord_batch_size_bucket{model=\"net\",le=\"2\"}", 1);
-    assert_value(m, "xnord_batch_size_bucket{model=\"net\",le=\"4\"}", 2);
-    assert_value(m, "xnord_batch_size_sum{model=\"net\"}", 6);
-    assert_value(m, "xnord_inferences_total{model=\"net\"}", 4);
-    assert_value(m, "xnord_instance_inferences_total{model=\"net\",accelerator=\"cpu0\"}", 4);
-    assert_value(m, "xnord_inference_failures_total{model=\"net\"}", 2);
-    assert_value(m, "xnord_batch_duration_seconds_sum{model=\"net\",accelerator=\"cpu0\"}", 0.006);
-    assert_value(m, "xnord_inference_energy_joules_total{model=\"net\",accelerator=\"cpu0\",source=\"estimate\"}", 0.5);
-    assert_value(m, "xnord_inference_energy_joules_total{model=\"net\",accelerator=\"cpu0\",source=\"sensor\"}", NAN);
-    assert_value(m, "xnord_batches_total{model=\"net\",accelerator=\"x\\\"y\\\\z\\n\",reason=\"delay\"}", 0);
+    assert_value(m, "xnord_batches_total{model=\"net\",version=\"1\",accelerator=\"cpu0\",reason=\"delay\"}", 2);
+    assert_value(m, "xnord_batches_total{model=\"net\",version=\"1\",accelerator=\"cpu0\",reason=\"full\"}", 0);
+    assert_value(m, "xnord_batch_size_bucket{model=\"net\",version=\"1\",le=\"2\"}", 1);
+    assert_value(m, "xnord_batch_size_bucket{model=\"net\",version=\"1\",le=\"4\"}", 2);
+    assert_value(m, "xnord_batch_size_sum{model=\"net\",version=\"1\"}", 6);
+    assert_value(m, "xnord_inferences_total{model=\"net\",version=\"1\"}", 4);
+    assert_value(m, "xnord_instance_inferences_total{model=\"net\",version=\"1\",accelerator=\"cpu0\"}", 4);
+    assert_value(m, "xnord_inference_failures_total{model=\"net\",version=\"1\"}", 2);
+    assert_value(m, "xnord_batch_duration_seconds_sum{model=\"net\",version=\"1\",accelerator=\"cpu0\"}", 0.006);
+    assert_value(
+        m, "xnord_inference_energy_joules_total{model=\"net\",version=\"1\",accelerator=\"cpu0\",source=\"estimate\"}",
+        0.5);
+    assert_value(
+        m, "xnord_inference_energy_joules_total{model=\"net\",version=\"1\",accelerator=\"cpu0\",source=\"sensor\"}",
+        NAN);
+    assert_value(m, "xnord_batches_total{model=\"net\",version=\"1\",accelerator=\"x\\\"y\\\\z\\n\",reason=\"delay\"}",
+                 0);
     xn_metrics_free(m);
 }
 
@@ -118,18 +123,18 @@ static void test_bucket_bounds(void **state)
     (void)state;
     struct xn_metrics *m = fresh();
 
-    xn_metrics_set_model(m, 0, "a");
+    xn_metrics_set_model(m, 0, "a", "1");
     xn_metrics_stage(m, 0, XN_STAGE_QUEUE, 10 * XN_NS_PER_US);
     xn_metrics_stage(m, 0, XN_STAGE_QUEUE, 10 * XN_NS_PER_US + 1);
     xn_metrics_stage(m, 0, XN_STAGE_QUEUE, 10 * XN_NS_PER_S);
     xn_metrics_stage(m, 0, XN_STAGE_QUEUE, 10 * XN_NS_PER_S + 1);
     xn_metrics_stage(m, XN_CONFIG_MODELS_MAX, XN_STAGE_QUEUE, 1); /* no such slot: nothing */
-    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",stage=\"queue\",le=\"1e-05\"}", 1);
-    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",stage=\"queue\",le=\"2e-05\"}", 2);
-    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",stage=\"queue\",le=\"5\"}", 2);
-    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",stage=\"queue\",le=\"10\"}", 3);
-    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",stage=\"queue\",le=\"+Inf\"}", 4);
-    assert_value(m, "xnord_stage_duration_seconds_count{model=\"a\",stage=\"queue\"}", 4);
+    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",version=\"1\",stage=\"queue\",le=\"1e-05\"}", 1);
+    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",version=\"1\",stage=\"queue\",le=\"2e-05\"}", 2);
+    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",version=\"1\",stage=\"queue\",le=\"5\"}", 2);
+    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",version=\"1\",stage=\"queue\",le=\"10\"}", 3);
+    assert_value(m, "xnord_stage_duration_seconds_bucket{model=\"a\",version=\"1\",stage=\"queue\",le=\"+Inf\"}", 4);
+    assert_value(m, "xnord_stage_duration_seconds_count{model=\"a\",version=\"1\",stage=\"queue\"}", 4);
     xn_metrics_free(m);
 }
 
@@ -150,7 +155,7 @@ static void *count_events(void *argument)
 static void *render_meanwhile(void *argument)
 {
     for (int i = 0; i < 20; i++) {
-        xn_metrics_set_model(argument, 1, i % 2 ? "odd" : "even");
+        xn_metrics_set_model(argument, 1, i % 2 ? "odd" : "even", "1");
         free(render(argument));
     }
     return NULL;
@@ -163,7 +168,7 @@ static void test_threads_lose_nothing(void **state)
     pthread_t threads[THREADS + 1];
     double total = (double)THREADS * EVENTS;
 
-    xn_metrics_set_model(m, 0, "a");
+    xn_metrics_set_model(m, 0, "a", "1");
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, count_events, m), 0);
     assert_int_equal(pthread_create(&threads[THREADS], NULL, render_meanwhile, m), 0);
@@ -174,7 +179,7 @@ static void test_threads_lose_nothing(void **state)
     assert_value(m, "xnord_http_request_duration_seconds_sum{route=\"infer\"}",
                  THREADS * ((double)EVENTS * (EVENTS - 1) / 2) * 1e-6);
     assert_value(m, "xnord_requests_rejected_total{reason=\"timeout\"}", total);
-    assert_value(m, "xnord_stage_duration_seconds_sum{model=\"a\",stage=\"execute\"}", total * 1e-6);
+    assert_value(m, "xnord_stage_duration_seconds_sum{model=\"a\",version=\"1\",stage=\"execute\"}", total * 1e-6);
     xn_metrics_free(m);
 }
 
@@ -183,15 +188,15 @@ static void test_slot_changes_hands(void **state)
     (void)state;
     struct xn_metrics *m = fresh();
 
-    xn_metrics_set_model(m, 0, "old");
+    xn_metrics_set_model(m, 0, "old", "1");
     xn_metrics_stage(m, 0, XN_STAGE_QUEUE, 1);
     run_batch(m, 0, 1, 3, 0);
-    xn_metrics_set_model(m, 0, "old"); /* a reload of the same name keeps its counts */
-    assert_value(m, "xnord_inferences_total{model=\"old\"}", 3);
-    xn_metrics_set_model(m, 0, "new");
-    assert_value(m, "xnord_inferences_total{model=\"old\"}", NAN);
-    assert_value(m, "xnord_inferences_total{model=\"new\"}", 0);
-    assert_value(m, "xnord_stage_duration_seconds_count{model=\"new\",stage=\"queue\"}", 0);
+    xn_metrics_set_model(m, 0, "old", "1"); /* a reload of the same name keeps its counts */
+    assert_value(m, "xnord_inferences_total{model=\"old\",version=\"1\"}", 3);
+    xn_metrics_set_model(m, 0, "new", "1");
+    assert_value(m, "xnord_inferences_total{model=\"old\",version=\"1\"}", NAN);
+    assert_value(m, "xnord_inferences_total{model=\"new\",version=\"1\"}", 0);
+    assert_value(m, "xnord_stage_duration_seconds_count{model=\"new\",version=\"1\",stage=\"queue\"}", 0);
     xn_metrics_free(m);
 }
 
@@ -251,7 +256,7 @@ static void test_sources(void **state)
     assert_value(m, "xnord_instance_quarantines_total{accelerator=\"cpu0\",kind=\"cpu\"}", 4);
     assert_value(m, "xnord_instance_resets_total{accelerator=\"cpu0\",kind=\"cpu\"}", 5);
     assert_value(m, "xnord_instance_reset_failures_total{accelerator=\"cpu0\",kind=\"cpu\"}", 6);
-    assert_value(m, "xnord_queue_depth{model=\"net\"}", 7);
+    assert_value(m, "xnord_queue_depth{model=\"net\",version=\"1\"}", 7);
     assert_value(m, "xnord_model_info{model=\"net\",version=\"1\",sha256=\"00ff\"}", 1);
     assert_value(m, "xnord_requests_active", 5);
     char *text = render(m);
@@ -279,8 +284,8 @@ static void test_promtool(void **state)
     bool called = false;
     struct xn_metrics_source source = {&called, render_state};
     xn_metrics_add_source(m, &source);
-    xn_metrics_set_model(m, 0, "net");
-    xn_metrics_set_model(m, 63, "b.c-d_e");
+    xn_metrics_set_model(m, 0, "net", "1");
+    xn_metrics_set_model(m, 63, "b.c-d_e", "1");
     xn_metrics_http(m, XN_ROUTE_INFER, 200, 12345);
     run_batch(m, 0, 1, 8, 0);
     xn_metrics_energy(m, 0, 1, 0.25, XN_ENERGY_SENSOR);

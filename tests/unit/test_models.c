@@ -27,7 +27,7 @@ static struct {
 
 static void on_hook(void *user, const struct xn_model *model)
 {
-    struct xn_model *now = xn_models_get(bed.models, model->name);
+    struct xn_model *now = xn_models_get(bed.models, model->name, NULL);
 
     assert_ptr_equal(user, &bed);
     assert_non_null(model->stats);
@@ -115,7 +115,7 @@ static void expect_applied(void)
 /* Not counted: a pointer to compare. */
 static struct xn_model *peek(const char *name)
 {
-    struct xn_model *model = xn_models_get(bed.models, name);
+    struct xn_model *model = xn_models_get(bed.models, name, NULL);
 
     xn_model_unref(model);
     return model;
@@ -172,15 +172,14 @@ static void test_the_old_lives_until_its_last_request(void **state)
 
     add("a", write_file("a", "1"));
     expect_applied();
-    old = xn_models_get(bed.models, "a");
+    old = xn_models_get(bed.models, "a", NULL);
     atomic_fetch_add(&old->stats->inference_count, 7);
-    add("a", write_file("a", "2"));
+    add("a", write_file("a", "1"));
+    bed.config.models[0].max_batch = 5;
     expect_applied();
     now = peek("a");
     assert_ptr_not_equal(now, old);
-    assert_string_equal(now->network->version, "2");
-    assert_string_equal(old->network->version, "1");
-    assert_int_equal(now->slot, old->slot); /* the same name: its queue and its figures go on */
+    assert_int_equal(now->slot, old->slot); /* the same name and version: its queue and its figures go on */
     assert_ptr_equal(now->stats, old->stats);
     assert_int_equal(atomic_load(&now->stats->inference_count), 7);
     assert_true(now->generation > old->generation);
@@ -234,7 +233,7 @@ static void test_a_slot_is_one_names(void **state)
 
     add("a", write_file("a", "1"));
     expect_applied();
-    old = xn_models_get(bed.models, "a");
+    old = xn_models_get(bed.models, "a", NULL);
     slot = old->slot;
     atomic_fetch_add(&old->stats->inference_count, 7);
     for (uint32_t i = 0; i < 2 * XN_CONFIG_MODELS_MAX; i++) { /* names come and go; `a` is removed, and still runs */
@@ -251,6 +250,115 @@ static void test_a_slot_is_one_names(void **state)
     assert_int_equal(peek("a")->slot, slot);
     assert_int_equal(atomic_load(&peek("a")->stats->inference_count), 7);
     xn_model_unref(old);
+}
+
+static struct xn_model *build(const char *name, const char *version)
+{
+    struct xn_config_model config = {
+        .name = (char *)name, .path = write_file(version, "9"), .max_batch = 4, .queue_limit = 8, .timeout_ms = 1000};
+    struct xn_model_source source = {.config = &config, .version = version};
+    struct xn_model *model = NULL;
+    struct xn_error error = {{0}};
+
+    if (xn_models_build(bed.models, &source, &model, &error) < 0)
+        fail_msg("%s", error.text);
+    return model;
+}
+
+static void replace(const char *name, struct xn_model **next, uint32_t n)
+{
+    struct xn_error error = {{0}};
+
+    if (xn_models_replace(bed.models, name, next, n, &error) < 0)
+        fail_msg("%s", error.text);
+}
+
+static bool has_row(const char *name, const char *version, enum xn_model_state state)
+{
+    struct xn_model_row rows[XN_MODEL_ROWS_MAX];
+    uint32_t n = xn_models_index(bed.models, rows), found = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        found += strcmp(rows[i].name, name) == 0 && strcmp(rows[i].version, version) == 0 && rows[i].state == state;
+    return found == 1;
+}
+
+static void test_versions_of_a_name(void **state)
+{
+    struct xn_model *next[2], *old, *list[8];
+    (void)state;
+
+    add("c", write_file("c", "1"));
+    expect_applied();
+    next[0] = build("m", "9");
+    next[1] = build("m", "10");
+    replace("m", next, 2);
+    assert_string_equal(peek("m")->version, "10"); /* by number, not by text */
+    assert_string_equal(peek("c")->version, "1");
+    old = xn_models_get(bed.models, "m", "9");
+    assert_non_null(old);
+    assert_int_not_equal(old->slot, peek("m")->slot);
+    assert_null(xn_models_get(bed.models, "m", "8"));
+    next[0] = build("m", "10"); /* unchanged: the very same */
+    assert_ptr_equal(next[0], peek("m"));
+    next[1] = build("m", "11");
+    replace("m", next, 2);
+    assert_string_equal(peek("m")->version, "11");
+    assert_true(has_row("m", "11", XN_MODEL_READY) && has_row("m", "10", XN_MODEL_READY));
+    assert_true(has_row("m", "9", XN_MODEL_UNLOADING)); /* a request uses it */
+    xn_model_unref(old);
+    xn_models_reap(bed.models);
+    assert_false(has_row("m", "9", XN_MODEL_UNLOADING));
+    assert_string_equal(peek(NULL)->name, "c");
+    assert_int_equal(xn_models_list(bed.models, list, 8), 3);
+    for (uint32_t i = 0; i < 3; i++)
+        xn_model_unref(list[i]);
+    replace("m", NULL, 0);
+    assert_null(peek("m"));
+    assert_int_equal(fake_accel_loaded(bed.instances.accel[0]), 1);
+}
+
+static void test_the_repositorys_models_stay_over_a_reload(void **state)
+{
+    struct xn_model *m;
+    (void)state;
+
+    add("c", write_file("c", "1"));
+    expect_applied();
+    m = build("m", "1");
+    replace("m", &m, 1);
+    add("d", write_file("d", "1"));
+    expect_applied();
+    assert_null(peek("c"));
+    assert_ptr_equal(peek("m"), m);
+    assert_string_equal(peek(NULL)->name, "d");
+    add("m", write_file("d", "3")); /* the configuration goes first */
+    expect_applied();
+    assert_string_equal(peek("m")->version, "3");
+    assert_int_equal(fake_accel_loaded(bed.instances.accel[0]), 1);
+    replace("m", NULL, 0); /* the default was unloaded: no other takes its place unasked */
+    m = build("n", "1");
+    replace("n", &m, 1);
+    assert_null(peek(NULL));
+}
+
+static void test_no_more_than_the_table_holds(void **state)
+{
+    struct xn_model *next[XN_CONFIG_MODELS_MAX];
+    struct xn_error error;
+    char version[8];
+    (void)state;
+
+    add("c", write_file("c", "1"));
+    expect_applied();
+    for (uint32_t i = 0; i < XN_CONFIG_MODELS_MAX; i++) {
+        snprintf(version, sizeof(version), "%u", i + 1);
+        next[i] = build("m", version);
+    }
+    assert_int_equal(xn_models_replace(bed.models, "m", next, XN_CONFIG_MODELS_MAX, &error), -E2BIG);
+    assert_null(peek("m"));
+    xn_models_reap(bed.models);
+    assert_int_equal(fake_accel_loaded(bed.instances.accel[0]), 1);
 }
 
 static void add_all(const char *prefix)
@@ -303,6 +411,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_old_lives_until_its_last_request, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_failed_reload_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_slot_is_one_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_versions_of_a_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_repositorys_models_stay_over_a_reload, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_more_than_the_table_holds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all_slots_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closed_instances_have_unloaded, setup, teardown),
     };
