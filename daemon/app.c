@@ -45,6 +45,7 @@ struct xn_app {
     struct xn_models *models;
     struct xn_repository *repository;
     struct xn_requests *requests;
+    struct xn_regions *regions;
     struct xn_metrics *metrics;
     struct xn_power *power;
     struct xn_dispatch *dispatch;
@@ -408,7 +409,9 @@ static int start_path(struct xn_app *app, struct xn_error *error)
                                       .health = instance_health};
     uint32_t items = config->limits.requests * config->limits.images_per_request;
 
-    int r = xn_requests_new(config, &app->requests);
+    int r = xn_regions_new(config->limits.shared_regions, config->limits.shared_bytes, &app->regions);
+    if (r >= 0)
+        r = xn_requests_new(config, &app->requests);
     if (r < 0)
         return xn_error_set(error, r, "no memory for limits.requests = %u with %" PRIu64 " bytes of buffers",
                             config->limits.requests, config->limits.buffer_bytes);
@@ -426,6 +429,7 @@ static int start_http(struct xn_app *app, struct xn_error *error)
                                 .models = app->models,
                                 .repository = app->repository,
                                 .requests = app->requests,
+                                .regions = app->regions,
                                 .metrics = app->metrics,
                                 .instances = &app->instances,
                                 .admit = admit,
@@ -651,6 +655,7 @@ void xn_app_free(struct xn_app *app)
     xn_repository_free(app->repository);
     xn_models_free(app->models);
     xn_requests_free(app->requests);
+    xn_regions_free(app->regions);
     xn_metrics_free(app->metrics);
     xn_config_done(&app->config);
     free(app);

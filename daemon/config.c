@@ -166,6 +166,10 @@ static const struct key limit_keys[] = {
     NUMBER(KEY_U64, LIMITS, buffer_bytes, UINT64_C(1) << 20, UINT64_C(1) << 36, UINT64_C(256) << 20,
            "address space of all request buffers, in bytes; memory becomes resident as it is used"),
     NUMBER(KEY_U32, LIMITS, image_pixels, 1024, 1u << 30, 64u << 20, "pixels of a picture, as its file claims"),
+    NUMBER(KEY_U32, LIMITS, shared_regions, 0, 1024, 64,
+           "shared memory regions that clients may have registered at once; 0: none"),
+    NUMBER(KEY_U64, LIMITS, shared_bytes, 4096, UINT64_C(1) << 40, UINT64_C(1) << 30,
+           "bytes of all registered shared memory regions"),
 };
 
 #define IMAGE __typeof__(((struct xn_config *)NULL)->image)
@@ -216,6 +220,9 @@ static const struct key log_keys[] = {
     CHOICE(LOG, level, log_levels, XN_LOG_INFO, "what is logged: this level and those before it"),
     CHOICE(LOG, target, log_targets, XN_LOG_AUTO,
            "where to: auto is the journal when standard error is connected to it"),
+    NUMBER(KEY_U32, LOG, slow_ms, 0, 600000, 0,
+           "an inference request that takes this many milliseconds or more is logged, with where the time went; 0: "
+           "none is"),
 };
 
 #define OBJECT(member, list, text)                                                                                     \

@@ -86,6 +86,8 @@ struct xn_config {
         uint64_t json_bytes;         /**< of a JSON body, default 4 MiB */
         uint64_t buffer_bytes;       /**< address space of all request buffers, default 256 MiB (resident as used) */
         uint32_t image_pixels;       /**< of a picture as its file claims, default 64 Mpixel */
+        uint32_t shared_regions;     /**< of shared memory registered at once, 0..1024, default 64; 0: none */
+        uint64_t shared_bytes;       /**< of all of them, default 1 GiB */
     } limits;
     struct {
         uint32_t threads; /**< decoder threads, 0: CPUs */
@@ -105,6 +107,7 @@ struct xn_config {
     struct {
         enum xn_log_level level;
         enum xn_log_target target;
+        uint32_t slow_ms; /**< a request that takes as long is logged, 0..600000; 0, the default: none is */
     } log;
     struct {
         char *path;        /**< folder of models that come and go; NULL: none */

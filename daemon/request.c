@@ -108,6 +108,8 @@ void xn_request_unref(struct xn_request *request)
     xn_buf_give(all->buffers, &request->body);
     xn_buf_give(all->buffers, &request->tensors);
     xn_buf_give(all->buffers, &request->logits);
+    for (uint32_t i = 0; i < request->n_regions; i++)
+        xn_region_unref(request->regions[i]);
     if (request->model)
         xn_model_unref(request->model);
     request->model = NULL;

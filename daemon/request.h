@@ -25,11 +25,14 @@
 #include "common/heap.h"
 #include "common/pool.h"
 #include "daemon/models.h"
+#include "daemon/regions.h"
 
 struct xn_request;
 
 /** Stages whose times are reported. */
 enum xn_stage { XN_STAGE_RECEIVE, XN_STAGE_DECODE, XN_STAGE_QUEUE, XN_STAGE_EXECUTE, XN_STAGE_RESPOND, XN_STAGE_COUNT };
+
+#define XN_REQUEST_REGIONS_MAX 3u /**< one input, two outputs */
 
 #define XN_ITEM_UNSETTLED 1 /* value of `settled` before any status (all statuses are <= 0) */
 
@@ -72,8 +75,10 @@ struct xn_request {
     uint8_t priority;       /**< enum xn_priority */
     struct xn_buf body;     /**< raw body */
     size_t body_bytes;
-    struct xn_buf tensors; /**< decoded or converted inputs of its items */
-    struct xn_buf logits;  /**< outputs of its items */
+    struct xn_buf tensors;                             /**< decoded or converted inputs of its items */
+    struct xn_buf logits;                              /**< outputs of its items */
+    struct xn_region *regions[XN_REQUEST_REGIONS_MAX]; /**< shared memory it reads or writes, each with a reference */
+    uint32_t n_regions;
     uint32_t n_items;
     struct xn_item *items; /**< [limits.images_per_request], from the same pool object */
     void (*done)(
@@ -90,7 +95,7 @@ void xn_requests_free(struct xn_requests *requests);
 /** A fresh request with one reference, or NULL: all are out (answer 503). Threads: any. */
 struct xn_request *xn_request_new(struct xn_requests *requests);
 struct xn_request *xn_request_ref(struct xn_request *request);
-/** The last release gives buffers and model back. */
+/** The last release gives buffers, regions and model back. */
 void xn_request_unref(struct xn_request *request);
 /** Buffers of its pool; see xn_buf_take. */
 XN_MUST_CHECK int xn_request_buf_take(struct xn_request *request, size_t bytes, struct xn_buf *ret_buf);

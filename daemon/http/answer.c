@@ -2,6 +2,7 @@
  * Answers: headers that all of them carry, and errors as JSON. */
 #include "daemon/http/internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +31,41 @@ static void add_headers(const struct xn_http *http, struct MHD_Response *respons
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer->allow);
     if (answer->request_id && answer->request_id[0])
         MHD_add_response_header(response, "X-Request-Id", answer->request_id);
+    if (answer->traceparent && answer->traceparent[0])
+        MHD_add_response_header(response, "traceparent", answer->traceparent);
+    if (answer->tracestate)
+        MHD_add_response_header(response, "tracestate", answer->tracestate);
+    if (answer->coding != XN_CODING_IDENTITY)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_ENCODING, xn_coding_name(answer->coding));
+    if (answer->may_compress)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+    if (answer->says_what_it_takes)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ACCEPT_ENCODING, XN_CODINGS);
     if (answer->header_bytes)
         add_number(response, "Inference-Header-Content-Length", (uint64_t)answer->header_bytes);
     if (atomic_load_explicit(&http->quiesced, memory_order_relaxed))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+}
+
+/* An owned body, as the client takes it: *data and *bytes become the compressed ones where that is shorter. */
+static enum xn_coding compress_owned(struct xn_http *http, struct MHD_Connection *connection, void **data,
+                                     size_t *bytes)
+{
+    enum xn_coding coding =
+        xn_coding_choose(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING));
+    struct xn_codec *codec = coding == XN_CODING_IDENTITY ? NULL : xn_pool_take(http->codecs);
+    void *shorter = codec ? malloc(*bytes) : NULL;
+    size_t n = shorter ? xn_deflate(codec, coding, *data, *bytes, shorter, *bytes) : 0;
+
+    xn_pool_give(http->codecs, codec);
+    if (n == 0) {
+        free(shorter);
+        return XN_CODING_IDENTITY;
+    }
+    free(*data);
+    *data = shorter;
+    *bytes = n;
+    return coding;
 }
 
 enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
@@ -44,6 +76,11 @@ enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *conn
                                                         [XN_BODY_OWNED] = MHD_RESPMEM_MUST_FREE,
                                                         [XN_BODY_STAYS] = MHD_RESPMEM_PERSISTENT};
     void *data = (void *)(uintptr_t)body; /* MHD takes it as not const; it only reads it */
+    struct xn_answer whole = *answer;
+
+    whole.may_compress = whole.may_compress && (bytes >= XN_CODING_BYTES_MIN || whole.coding != XN_CODING_IDENTITY);
+    if (whole.may_compress && life == XN_BODY_OWNED)
+        whole.coding = compress_owned(http, connection, &data, &bytes);
     struct MHD_Response *response = MHD_create_response_from_buffer(bytes, data, modes[life]);
 
     if (!response) {
@@ -51,7 +88,7 @@ enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *conn
             free(data);
         return MHD_NO;
     }
-    add_headers(http, response, answer);
+    add_headers(http, response, &whole);
     enum MHD_Result r = MHD_queue_response(connection, answer->code, response);
     MHD_destroy_response(response);
     xn_metrics_http(http->next.metrics, route, answer->code, xn_clock_now_ns() - start_ns);
@@ -61,7 +98,7 @@ enum MHD_Result xn_http_answer(struct xn_http *http, struct MHD_Connection *conn
 enum MHD_Result xn_http_answer_json(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
                                     uint64_t start_ns, unsigned code, json_t *value)
 {
-    struct xn_answer answer = {.code = code, .no_store = true};
+    struct xn_answer answer = {.code = code, .no_store = true, .may_compress = true};
     char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
 
     json_decref(value);
@@ -91,6 +128,7 @@ enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection
     struct xn_text text;
 
     answer.code = status.code;
+    answer.says_what_it_takes = error_code == -EOPNOTSUPP;
     if (answer.retry_after_s == 0)
         answer.retry_after_s = status.retry_after_s;
     xn_text_init(&text, body, sizeof(body));

@@ -226,7 +226,7 @@ int xn_body_numbers(struct xn_request *request, const json_t *array, uint32_t fi
 }
 
 /* Decoded pictures lie where their base64 text came from: it is longer, and has been copied by the JSON parser. */
-static int put_base64(struct xn_request *request, uint32_t i, const json_t *value, uint8_t **at, struct xn_error *error)
+int xn_body_base64(struct xn_request *request, uint32_t i, const json_t *value, uint8_t **at, struct xn_error *error)
 {
     struct base64_decode_ctx ctx;
     size_t room = (size_t)(request->body.data + request->body.capacity_bytes - *at);
@@ -257,7 +257,7 @@ static int put_images(struct xn_request *request, const json_t *content, bool on
     int r = 0;
 
     for (uint32_t i = 0; r >= 0 && i < request->n_items; i++)
-        r = put_base64(request, i, element(content, one, i), &at, error);
+        r = xn_body_base64(request, i, element(content, one, i), &at, error);
     return r;
 }
 
@@ -299,14 +299,19 @@ static int read_keys(json_t *root, struct xn_ask *ask, const char **ret_kind, st
             r = read_uint(value, key, XN_TIMEOUT_MS_MAX, &number, error);
             if (r >= 0)
                 ask->timeout_ns = number * XN_NS_PER_MS;
+        } else if (strcmp(key, "priority") == 0) {
+            r = read_uint(value, key, UINT32_MAX, &number, error);
+            if (r >= 0)
+                ask->priority = xn_ask_priority(number);
         } else if (strcmp(key, "image") == 0 || strcmp(key, "images") == 0 || strcmp(key, "tensor") == 0 ||
                    strcmp(key, "tensors") == 0) {
             if (*ret_kind)
                 return xn_error_set(error, -EINVAL, "\"%s\" and \"%s\" in one request: choose one", *ret_kind, key);
             *ret_kind = key;
         } else {
-            return xn_error_set(error, -EINVAL,
-                                "unknown key \"%.64s\"; known: image, images, tensor, tensors, top_k, timeout_ms", key);
+            return xn_error_set(
+                error, -EINVAL,
+                "unknown key \"%.64s\"; known: image, images, tensor, tensors, top_k, timeout_ms, priority", key);
         }
         if (r < 0)
             return r;

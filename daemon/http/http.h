@@ -18,6 +18,7 @@ struct xn_http_next {
     struct xn_models *models;
     struct xn_repository *repository;
     struct xn_requests *requests;
+    struct xn_regions *regions;
     struct xn_metrics *metrics;
     const struct xn_instances *instances;
     /** May `n` items for request->model be admitted now, with the request's deadline, client and priority? Also counts them as announced where it answers 0. Errors: -ESHUTDOWN (draining); those of

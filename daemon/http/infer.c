@@ -18,8 +18,7 @@
 #include "common/clock.h"
 #include "common/number.h"
 
-#define ANSWER_SHARE  4     /* of a request's time the answer is never expected to take more than a quarter */
-#define CHUNKED_FIRST 4096u /* first buffer of a body of unknown length */
+#define ANSWER_SHARE 4 /* of a request's time the answer is never expected to take more than a quarter */
 /* The body of a request that is refused for want of room is read and dropped up to this size: it costs less than the connection that its client would have to open instead. */
 #define DROP_BYTES_MAX 65536u
 
@@ -48,7 +47,10 @@ static enum MHD_Result collect_header(void *user, enum MHD_ValueKind kind, const
                   {"Content-Length", offsetof(struct xn_headers, content_length)},
                   {"Content-Encoding", offsetof(struct xn_headers, content_encoding)},
                   {"Transfer-Encoding", offsetof(struct xn_headers, transfer_encoding)},
+                  {"Accept-Encoding", offsetof(struct xn_headers, accept_encoding)},
                   {"X-Request-Id", offsetof(struct xn_headers, request_id)},
+                  {"traceparent", offsetof(struct xn_headers, traceparent)},
+                  {"tracestate", offsetof(struct xn_headers, tracestate)},
                   {"Inference-Header-Content-Length", offsetof(struct xn_headers, header_length)}};
     struct xn_headers *headers = user;
 
@@ -78,9 +80,9 @@ static int read_headers(struct xn_call *call)
                             h->transfer_encoding);
     if (h->transfer_encoding && h->content_length)
         return xn_error_set(&call->error, -EINVAL, "Content-Length and Transfer-Encoding in one request");
-    if (h->content_encoding && strcasecmp(h->content_encoding, "identity") != 0)
-        return xn_error_set(&call->error, -EOPNOTSUPP, "Content-Encoding %.32s is not supported; send the body plain",
-                            h->content_encoding);
+    if (xn_coding_parse(h->content_encoding, &call->coding) < 0)
+        return xn_error_set(&call->error, -EOPNOTSUPP,
+                            "Content-Encoding %.32s is not supported; these are: " XN_CODINGS, h->content_encoding);
     return 0;
 }
 
@@ -100,6 +102,18 @@ static void copy_request_id(struct xn_call *call)
             return;
     }
     memcpy(call->request_id, id, n + 1);
+}
+
+/* Of two traceparents neither counts, and a tracestate says something only of the trace that it came with. */
+static void follow_trace(struct xn_call *call)
+{
+    struct xn_http *http = call->http;
+    struct xn_headers *h = &call->headers;
+    uint64_t n = h->traceparent ? atomic_fetch_add_explicit(&http->spans, 1, memory_order_relaxed) : 0;
+
+    if (!xn_trace_continue(h->traceparent, xn_trace_span(http->span_seed, n), call->traceparent) ||
+        (h->tracestate && strlen(h->tracestate) > XN_TRACESTATE_BYTES_MAX))
+        h->tracestate = NULL;
 }
 
 static int read_arguments(struct xn_call *call)
@@ -145,24 +159,6 @@ static int set_limit(struct xn_call *call)
                             " bytes of JSON are larger than the limit of %" PRIu64 " (limits.json_bytes)",
                             call->header_bytes, config->limits.json_bytes);
     return 0;
-}
-
-static int take_body_buffer(struct xn_call *call)
-{
-    const char *length = call->headers.content_length;
-    uint64_t bytes = XN_MIN(CHUNKED_FIRST, call->limit_bytes);
-
-    /* MHD has checked the header's form; a number beyond 64 bits does not get here. */
-    if (length && !xn_number_u64(length, 0, UINT64_MAX, &bytes))
-        return xn_error_set(&call->error, -EINVAL, "Content-Length: not a number");
-    if (bytes > call->limit_bytes)
-        return xn_error_set(&call->error, -EFBIG, "a body of %" PRIu64 " bytes is larger than the limit of %" PRIu64,
-                            bytes, call->limit_bytes);
-    int r = xn_request_buf_take(call->request, bytes > 0 ? bytes : 1, &call->request->body);
-    if (r == -ENOBUFS)
-        return xn_error_set(&call->error, -EAGAIN, "no buffer for a body of %" PRIu64 " bytes is free; try again later",
-                            bytes);
-    return r < 0 ? xn_error_set(&call->error, r, "a body of %" PRIu64 " bytes does not fit any buffer", bytes) : 0;
 }
 
 /* Who asks, for fair shares: the address; of IPv6 the network, as one host may have many addresses of it. */
@@ -278,13 +274,23 @@ static int begin(struct xn_call *call, const char *model_name, const char *versi
     int r = read_headers(call);
 
     copy_request_id(call);
+    follow_trace(call);
     if (r >= 0)
         r = read_arguments(call);
     if (r >= 0)
         r = set_limit(call);
     if (r >= 0)
         r = admit(call, model_name ? model_name : argument(call->connection, "model"), version);
-    return r < 0 ? r : take_body_buffer(call);
+    return r < 0 ? r : xn_body_begin(call);
+}
+
+/* What every answer of `call` carries. */
+static struct xn_answer answer_of(const struct xn_call *call)
+{
+    return (struct xn_answer){.request_id = call->request_id,
+                              .retry_after_s = call->retry_after_s,
+                              .traceparent = call->traceparent,
+                              .tracestate = call->headers.tracestate};
 }
 
 static void retract(struct xn_call *call)
@@ -364,9 +370,8 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
         call->refused = r;
     } else if (r < 0) {
         count_failure(call);
-        enum MHD_Result queued =
-            refuse(http, connection, route, link, start_ns, r, &call->error,
-                   &(struct xn_answer){.request_id = call->request_id, .retry_after_s = call->retry_after_s});
+        struct xn_answer more = answer_of(call);
+        enum MHD_Result queued = refuse(http, connection, route, link, start_ns, r, &call->error, &more);
         xn_call_end(call);
         return queued;
     }
@@ -377,43 +382,20 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
 void xn_call_end(struct xn_call *call)
 {
     release(call);
+    xn_pool_give(call->http->codecs, call->codec);
     xn_pool_give(call->http->calls, call);
 }
 
 /* ---- receive ------------------------------------------------------------------------------------------------------ */
 
-/* A body of unknown length has outgrown its buffer: move to the next size. */
-static int grow_body(struct xn_call *call, size_t need)
-{
-    struct xn_request *request = call->request;
-    struct xn_buf old = request->body, larger;
-
-    if (need > call->limit_bytes)
-        return xn_error_set(&call->error, -EFBIG, "the body is larger than the limit of %" PRIu64 " bytes",
-                            call->limit_bytes);
-    int r = xn_request_buf_take(request, XN_MIN(XN_MAX(need, 4 * old.capacity_bytes), call->limit_bytes), &larger);
-    if (r < 0)
-        return xn_error_set(&call->error, -EAGAIN, "no buffer for a body of %zu bytes is free; try again later", need);
-    memcpy(larger.data, old.data, request->body_bytes);
-    request->body = larger;
-    xn_request_buf_give(request, &old);
-    return 0;
-}
-
 static enum MHD_Result receive(struct xn_call *call, const char *upload, size_t bytes)
 {
-    struct xn_request *request = call->request;
+    int r = xn_body_receive(call, upload, bytes);
 
-    if (bytes > request->body.capacity_bytes - request->body_bytes || bytes > call->limit_bytes - request->body_bytes) {
-        int r = grow_body(call, request->body_bytes + bytes);
-        if (r < 0) {
-            xn_http_answer_cut(call->http, call->link, call->route, request->start_ns, r, &call->error);
-            return MHD_NO;
-        }
-    }
-    memcpy(request->body.data + request->body_bytes, upload, bytes);
-    request->body_bytes += bytes;
-    return MHD_YES;
+    if (r >= 0)
+        return MHD_YES;
+    xn_http_answer_cut(call->http, call->link, call->route, call->request->start_ns, r, &call->error);
+    return MHD_NO;
 }
 
 /* ---- work --------------------------------------------------------------------------------------------------------- */
@@ -423,7 +405,7 @@ static int parse_body(struct xn_call *call)
     const char *content_type = call->headers.content_type;
 
     if (call->route == XN_ROUTE_V2_INFER)
-        return xn_body_parse_v2(call->request, call->header_bytes, &call->ask, &call->error);
+        return xn_body_parse_v2(call->request, call->header_bytes, call->http->next.regions, &call->ask, &call->error);
     if (is_type(content_type, "application/json"))
         return xn_body_parse_json(call->request, &call->ask, &call->error);
     if (is_type(content_type, "multipart/form-data"))
@@ -457,11 +439,13 @@ static void request_done(struct xn_request *request)
 
 static enum MHD_Result answer_failure(struct xn_call *call, int code, const struct xn_error *error)
 {
+    struct xn_answer more = answer_of(call);
+
     (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
     count_failure(call);
-    return xn_http_answer_error(
-        call->http, call->connection, call->route, call->start_ns, code, error,
-        &(struct xn_answer){.request_id = call->request_id, .retry_after_s = call->retry_after_s});
+    if (call->request)
+        xn_slow_log(call, code, error);
+    return xn_http_answer_error(call->http, call->connection, call->route, call->start_ns, code, error, &more);
 }
 
 /* An answer that no buffer can hold is refused before anything runs. */
@@ -487,7 +471,9 @@ static enum MHD_Result start_work(struct xn_call *call)
     request->received_ns = xn_clock_now_ns();
     if (!xn_link_enter(call->link, XN_PHASE_WORK, request->received_ns))
         return MHD_NO;
-    int r = parse_body(call);
+    int r = xn_body_end(call);
+    if (r >= 0)
+        r = parse_body(call);
     if (r >= 0)
         r = admit_rest(call);
     if (r >= 0)
@@ -518,6 +504,21 @@ static int first_failure(const struct xn_call *call, struct xn_error *error)
             *error = request->items[i].error;
             return request->n_items > 1 ? xn_error_prefix(error, status, "image %u", i) : status;
         }
+    }
+    return 0;
+}
+
+/* What was read from a region that is cut short was not what the client sent. */
+static int check_regions(const struct xn_call *call, struct xn_error *error)
+{
+    const struct xn_request *request = call->request;
+
+    for (uint32_t i = 0; i < request->n_regions; i++) {
+        if (xn_region_lost(request->regions[i]))
+            return xn_error_set(
+                error, -EINVAL,
+                "shared memory region \"%.64s\" is no longer as large as it was registered; register it anew",
+                request->regions[i]->name);
     }
     return 0;
 }
@@ -558,16 +559,43 @@ static int take_answer_buffer(struct xn_call *call, struct xn_error *error)
     return 0;
 }
 
+/* Shorter, where the client takes that, no buffer is missing and it gets shorter at all: the answer moves into a buffer of its own. */
+static void compress_answer(struct xn_call *call, struct xn_answer *answer, struct xn_text *text)
+{
+    struct xn_request *request = call->request;
+    enum xn_coding coding =
+        text->bytes < XN_CODING_BYTES_MIN ? XN_CODING_IDENTITY : xn_coding_choose(call->headers.accept_encoding);
+    struct xn_codec *codec = coding == XN_CODING_IDENTITY ? NULL : xn_pool_take(call->http->codecs);
+    struct xn_buf shorter = {0};
+
+    if (!codec)
+        return;
+    size_t n = xn_request_buf_take(request, text->bytes, &shorter) < 0
+                   ? 0
+                   : xn_deflate(codec, coding, text->data, text->bytes, shorter.data, text->bytes);
+    xn_pool_give(call->http->codecs, codec);
+    if (n > 0) {
+        xn_request_buf_give(request, &request->body);
+        request->body = shorter;
+        *text = (struct xn_text){.data = (char *)shorter.data, .bytes = n};
+        answer->coding = coding;
+    } else {
+        xn_request_buf_give(request, &shorter);
+    }
+}
+
 static enum MHD_Result answer_results(struct xn_call *call)
 {
     struct xn_request *request = call->request;
-    struct xn_answer answer = {.code = 200, .request_id = call->request_id};
+    struct xn_answer answer = answer_of(call);
     struct xn_error error;
     struct xn_text text;
 
     int r = take_answer_buffer(call, &error);
     if (r < 0)
         return answer_failure(call, r, &error);
+    answer.code = 200;
+    answer.may_compress = true;
     xn_text_init(&text, request->body.data, request->body.capacity_bytes);
     if (call->route == XN_ROUTE_V2_INFER) {
         answer.header_bytes = (int64_t)xn_results_write_v2(call, &text);
@@ -576,7 +604,9 @@ static enum MHD_Result answer_results(struct xn_call *call)
         xn_results_write_infer(call, &text);
     }
     assert(!text.overflow); /* xn_results_capacity says so */
+    compress_answer(call, &answer, &text);
     observe_stages(call);
+    xn_slow_log(call, 0, NULL);
     (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
     return xn_http_answer(call->http, call->connection, call->route, request->start_ns, &answer, text.data, text.bytes,
                           XN_BODY_STAYS);
@@ -587,6 +617,8 @@ static enum MHD_Result answer(struct xn_call *call)
     struct xn_error error = {{0}};
     int r = first_failure(call, &error);
 
+    if (r >= 0)
+        r = check_regions(call, &error);
     return r < 0 ? answer_failure(call, r, &error) : answer_results(call);
 }
 

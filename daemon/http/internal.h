@@ -7,9 +7,11 @@
 #include <microhttpd.h>
 
 #include "daemon/http/body.h"
+#include "daemon/http/coding.h"
 #include "daemon/http/http.h"
 #include "daemon/http/status.h"
 #include "daemon/http/text.h"
+#include "daemon/http/trace.h"
 
 #define XN_REQUEST_ID_BYTES 129u /**< X-Request-Id that is echoed, with NUL */
 
@@ -66,6 +68,7 @@ void xn_linger_expire_locked(struct xn_linger *linger, uint64_t now_ns);
 /** The headers that an inference request is read for; NULL: absent. They stay valid until the request is over. */
 struct xn_headers {
     const char *content_type, *content_length, *content_encoding, *transfer_encoding, *request_id, *header_length;
+    const char *accept_encoding, *traceparent, *tracestate;
     bool repeated; /**< one of them came twice, with different values */
 };
 
@@ -98,7 +101,10 @@ struct xn_call {
     uint64_t limit_bytes;   /**< of the body */
     int64_t header_bytes;   /**< v2: Inference-Header-Content-Length, -1: none */
     struct xn_ask ask;
+    enum xn_coding coding;  /**< of the body */
+    struct xn_codec *codec; /**< inflates the body while it comes in; NULL: it comes plain, or is complete */
     char request_id[XN_REQUEST_ID_BYTES];
+    char traceparent[XN_TRACEPARENT_BYTES]; /**< what the answer says; "" none */
 };
 
 struct xn_http {
@@ -107,6 +113,9 @@ struct xn_http {
     uint32_t n_daemons;
     struct MHD_Daemon *daemons[XN_CONFIG_LISTENERS_MAX];
     struct xn_pool *calls, *posts, *links;
+    struct xn_pool *codecs;                  /**< struct xn_codec */
+    uint64_t span_seed;                      /**< random */
+    _Atomic uint64_t spans;                  /**< relaxed: a count, of spans given out */
     int listen_fds[XN_CONFIG_LISTENERS_MAX]; /**< shut down by quiesce, closed at the end; [n_quiesced] */
     uint32_t n_quiesced;
     pthread_mutex_t links_lock; /**< guards first_link, the list and linger */
@@ -122,6 +131,8 @@ struct xn_http {
     _Atomic uint64_t answer_ns, answer_deviation_ns;
 };
 
+#define XN_SEGMENT_BYTES 128u /**< of a path, with NUL */
+
 /** An HTTP request as the handlers of GETs see it. */
 struct xn_get {
     struct xn_http *http;
@@ -129,7 +140,7 @@ struct xn_get {
     struct xn_link *link;
     enum xn_route route;
     uint64_t start_ns;
-    char segments[4][XN_MODEL_NAME_BYTES]; /**< what {m} and {n} of the pattern matched */
+    char segments[4][XN_SEGMENT_BYTES]; /**< what {m} and {n} of the pattern matched */
 };
 
 /* routes.c */
@@ -150,8 +161,13 @@ struct xn_answer {
     unsigned retry_after_s;
     const char *allow; /**< 405 */
     const char *request_id;
-    int64_t header_bytes; /**< Inference-Header-Content-Length; 0: none */
-    bool no_store;        /**< Cache-Control: no-store, for what GET reads */
+    const char *traceparent, *tracestate;
+    int64_t header_bytes;  /**< Inference-Header-Content-Length; 0: none */
+    enum xn_coding coding; /**< the body is compressed already */
+    bool
+        may_compress; /**< the body depends on Accept-Encoding; an owned one is compressed here where the client takes that */
+    bool no_store;           /**< Cache-Control: no-store, for what GET reads */
+    bool says_what_it_takes; /**< Accept-Encoding: the codings that bodies may have */
 };
 
 /** How long an answer's body stays valid. */
@@ -198,7 +214,7 @@ struct xn_post {
     enum MHD_Result (*handle)(struct xn_post *post); /**< the body is complete: answer, or suspend */
     enum MHD_Result (*answer)(struct xn_post *post); /**< after the resumption; NULL: not suspended */
     uint64_t start_ns;
-    char segments[4][XN_MODEL_NAME_BYTES];
+    char segments[4][XN_SEGMENT_BYTES];
     int status; /**< what the work came to, for `answer` */
     struct xn_error error;
     size_t bytes;
@@ -251,6 +267,20 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
 /** The request is over, answered or not. */
 void xn_call_end(struct xn_call *call);
 
+/* receive.c: the body of a call. All errors have a text in call->error. */
+
+/** Take a buffer for it, and, where it comes compressed, a codec. Errors: -EINVAL (Content-Length), -EFBIG, -EAGAIN. */
+XN_MUST_CHECK int xn_body_begin(struct xn_call *call);
+/** `bytes` of it have come. Errors: -EFBIG, -EAGAIN (no larger buffer), -EINVAL (does not inflate). */
+XN_MUST_CHECK int xn_body_receive(struct xn_call *call, const void *data, size_t bytes);
+/** All of it has come. Errors: -EINVAL (a compressed one is cut short). */
+XN_MUST_CHECK int xn_body_end(struct xn_call *call);
+
+/* slow.c */
+
+/** Log `call`, which is about to be answered with results (code 0) or `error`, if it has taken log.slow_ms or longer. */
+void xn_slow_log(const struct xn_call *call, int code, const struct xn_error *error);
+
 /* results.c: answers of finished calls, written into `text`. */
 
 /** Bytes that are certainly enough for the answer of `call`. */
@@ -278,5 +308,10 @@ enum MHD_Result xn_page_status(struct xn_get *get);
 enum MHD_Result xn_page_v2(struct xn_get *get);
 enum MHD_Result xn_page_v2_live(struct xn_get *get);
 enum MHD_Result xn_page_v2_ready(struct xn_get *get);
+
+/* shared.c */
+enum MHD_Result xn_page_shared_status(struct xn_get *get);
+enum MHD_Result xn_post_shared_register(struct xn_post *post);
+enum MHD_Result xn_post_shared_unregister(struct xn_post *post);
 
 #endif

@@ -10,7 +10,7 @@
 static enum MHD_Result reply(struct xn_get *get, unsigned code, const char *content_type, const void *body,
                              size_t bytes, enum xn_body_life life)
 {
-    struct xn_answer answer = {.code = code, .content_type = content_type, .no_store = true};
+    struct xn_answer answer = {.code = code, .content_type = content_type, .no_store = true, .may_compress = true};
 
     return xn_http_answer(get->http, get->connection, get->route, get->start_ns, &answer, body, bytes, life);
 }
@@ -69,8 +69,9 @@ enum MHD_Result xn_page_status(struct xn_get *get)
 
 enum MHD_Result xn_page_v2(struct xn_get *get)
 {
-    static const char *const extensions[] = {"binary_tensor_data", "model_repository", "model_configuration",
-                                             "statistics", "logging"};
+    static const char *const extensions[] = {
+        "binary_tensor_data", "classification", "system_shared_memory", "model_repository", "model_configuration",
+        "statistics",         "logging"};
     json_t *names = json_array();
 
     for (size_t i = 0; i < XN_ARRAY_LEN(extensions); i++)

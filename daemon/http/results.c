@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Answers of finished inferences: JSON of POST /infer, and JSON or binary tensors of the Open Inference Protocol. The class comes from the integer
+ * Answers of finished inferences: JSON of POST /infer, and JSON, binary tensors, classifications and shared memory of the Open Inference Protocol. The class comes from the integer
  * logits; scores are floats for people. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "daemon/http/internal.h"
+
+#define CLASS_BYTES 80u /* "value:index:", with its quotes, comma or length: a float has up to 47 characters */
 
 static const struct xn_layer *logits_layer(const struct xn_network *network)
 {
@@ -21,16 +24,26 @@ static size_t longest_label(const struct xn_network *network)
     return longest;
 }
 
+/* Bytes, at most, that one image takes in `output`: numbers with their commas, or four bytes each, or classes. */
+static size_t output_bytes(const struct xn_network *network, const struct xn_ask_output *output)
+{
+    if (output->shared)
+        return 0;
+    if (output->classification)
+        return XN_MIN(output->classification, network->n_classes) * (CLASS_BYTES + 6 * longest_label(network));
+    return network->n_classes * (output->binary ? sizeof(int32_t) : 17);
+}
+
 size_t xn_results_capacity(const struct xn_call *call)
 {
     const struct xn_network *network = call->request->model->network;
     size_t n = call->request->n_items;
 
     if (call->route == XN_ROUTE_V2_INFER) {
-        size_t number = 0; /* bytes of one element of all outputs: a number and its comma, or four bytes */
+        size_t image = 0; /* bytes of one image in all outputs */
         for (uint32_t i = 0; i < call->ask.n_outputs; i++)
-            number += call->ask.outputs[i].binary ? sizeof(int32_t) : 17;
-        return 1024 + 6 * XN_ID_BYTES_MAX + n * network->n_classes * number;
+            image += output_bytes(network, &call->ask.outputs[i]);
+        return 1024 + 6 * XN_ID_BYTES_MAX + n * image;
     }
     size_t entry = 96 + 6 * longest_label(network);
     size_t entries = 1 + (call->ask.top_k > 1 ? XN_MIN(call->ask.top_k, network->n_classes) : 0);
@@ -195,11 +208,10 @@ static double logit(const struct xn_network *network, int32_t z)
     return (double)layer->scale * z + (double)layer->offset;
 }
 
-static void put_json_data(struct xn_text *text, const struct xn_request *request, bool accumulators)
+static void put_json_numbers(struct xn_text *text, const struct xn_request *request, bool accumulators)
 {
     const struct xn_network *network = request->model->network;
 
-    xn_text_put(text, ",\"data\":[");
     for (uint32_t i = 0; i < request->n_items; i++) {
         for (uint32_t k = 0; k < network->n_classes; k++) {
             if (i || k)
@@ -210,27 +222,6 @@ static void put_json_data(struct xn_text *text, const struct xn_request *request
                 xn_text_double(text, (double)(float)logit(network, request->items[i].logits[k]), 9);
         }
     }
-    xn_text_put(text, "]");
-}
-
-static void put_output(struct xn_text *text, const struct xn_request *request, const struct xn_ask_output *output)
-{
-    const struct xn_network *network = request->model->network;
-
-    xn_text_put(text, output->accumulators ? "{\"name\":\"accumulators\",\"datatype\":\"INT32\",\"shape\":["
-                                           : "{\"name\":\"logits\",\"datatype\":\"FP32\",\"shape\":[");
-    xn_text_u64(text, request->n_items);
-    xn_text_put(text, ",");
-    xn_text_u64(text, network->n_classes);
-    xn_text_put(text, "]");
-    if (output->binary) {
-        xn_text_put(text, ",\"parameters\":{\"binary_data_size\":");
-        xn_text_u64(text, (uint64_t)request->n_items * network->n_classes * sizeof(int32_t));
-        xn_text_put(text, "}");
-    } else {
-        put_json_data(text, request, output->accumulators);
-    }
-    xn_text_put(text, "}");
 }
 
 static void put_le32(struct xn_text *text, uint32_t bits)
@@ -240,7 +231,7 @@ static void put_le32(struct xn_text *text, uint32_t bits)
     xn_text_raw(text, (const char *)bytes, sizeof(bytes));
 }
 
-static void put_binary_data(struct xn_text *text, const struct xn_request *request, bool accumulators)
+static void put_numbers(struct xn_text *text, const struct xn_request *request, bool accumulators)
 {
     const struct xn_network *network = request->model->network;
 
@@ -253,6 +244,112 @@ static void put_binary_data(struct xn_text *text, const struct xn_request *reque
                 memcpy(&bits, &value, sizeof(bits));
             put_le32(text, bits);
         }
+    }
+}
+
+/* ---- classification extension ---- */
+
+/* How the elements of a classification are written. */
+enum classes_as { AS_JSON, AS_BINARY, AS_NOTHING };
+
+/* "value:index", and ":label" where there are labels, which may be long: the parts are put one after the other. Returns its bytes. */
+static size_t put_element(struct xn_text *text, const struct xn_network *network, bool accumulators, int32_t z,
+                          uint32_t class_index, enum classes_as as)
+{
+    char head[CLASS_BYTES], *end = head;
+    const char *label = network->labels ? network->labels[class_index] : NULL;
+    size_t bytes;
+
+    if (accumulators)
+        end += snprintf(head, sizeof(head), "%d:%u", z, class_index);
+    else
+        end += snprintf(head, sizeof(head), "%.6f:%u", (double)(float)logit(network, z), class_index);
+    if (label)
+        *end++ = ':';
+    *end = '\0';
+    bytes = (size_t)(end - head) + (label ? strlen(label) : 0);
+    if (as == AS_BINARY) {
+        put_le32(text, (uint32_t)bytes);
+        xn_text_raw(text, head, (size_t)(end - head));
+        xn_text_put(text, label ? label : "");
+    } else if (as == AS_JSON) {
+        xn_text_put(text, "\"");
+        xn_text_raw(text, head, (size_t)(end - head));
+        xn_text_escaped(text, label ? label : "");
+        xn_text_put(text, "\"");
+    }
+    return bytes;
+}
+
+/* The best classes of all images; AS_NOTHING: only how many bytes they take, with the length before each. */
+static size_t put_classes(struct xn_text *text, const struct xn_request *request, const struct xn_ask_output *output,
+                          enum classes_as as)
+{
+    const struct xn_network *network = request->model->network;
+    uint32_t top[XN_TOP_K_MAX], k = XN_MIN(output->classification, network->n_classes);
+    size_t bytes = 0;
+
+    for (uint32_t i = 0; i < request->n_items; i++) {
+        const int32_t *z = request->items[i].logits;
+        find_top(z, network->n_classes, top, k);
+        for (uint32_t j = 0; j < k; j++) {
+            if (as == AS_JSON && (i || j))
+                xn_text_put(text, ",");
+            bytes += 4 + put_element(text, network, output->accumulators, z[top[j]], top[j], as);
+        }
+    }
+    return bytes;
+}
+
+/* ---- outputs ---- */
+
+static void put_description(struct xn_text *text, const struct xn_request *request, const struct xn_ask_output *output)
+{
+    uint32_t n_classes = request->model->network->n_classes, k = output->classification;
+
+    xn_text_put(text, output->accumulators ? "{\"name\":\"accumulators\"" : "{\"name\":\"logits\"");
+    xn_text_put(text, k                      ? ",\"datatype\":\"BYTES\",\"shape\":["
+                      : output->accumulators ? ",\"datatype\":\"INT32\",\"shape\":["
+                                             : ",\"datatype\":\"FP32\",\"shape\":[");
+    xn_text_u64(text, request->n_items);
+    xn_text_put(text, ",");
+    xn_text_u64(text, k ? XN_MIN(k, n_classes) : n_classes);
+    xn_text_put(text, "]");
+}
+
+/* parameters only with binary_data_size: clients take any others for a mistake. */
+static void put_output(struct xn_text *text, const struct xn_request *request, const struct xn_ask_output *output)
+{
+    size_t bytes = (size_t)request->n_items * request->model->network->n_classes * sizeof(int32_t);
+
+    put_description(text, request, output);
+    if (output->binary) {
+        xn_text_put(text, ",\"parameters\":{\"binary_data_size\":");
+        xn_text_u64(text, output->classification ? put_classes(text, request, output, AS_NOTHING) : bytes);
+        xn_text_put(text, "}");
+    } else if (!output->shared) {
+        xn_text_put(text, ",\"data\":[");
+        if (output->classification)
+            (void)put_classes(text, request, output, AS_JSON);
+        else
+            put_json_numbers(text, request, output->accumulators);
+        xn_text_put(text, "]");
+    }
+    xn_text_put(text, "}");
+}
+
+/* What follows the JSON, and what goes to shared memory, where its size has been checked. */
+static void put_binary(struct xn_text *text, const struct xn_request *request, const struct xn_ask_output *output)
+{
+    struct xn_text shared;
+
+    if (output->shared) {
+        xn_text_init(&shared, output->shared, output->shared_bytes);
+        put_numbers(&shared, request, output->accumulators);
+    } else if (output->binary && output->classification) {
+        (void)put_classes(text, request, output, AS_BINARY);
+    } else if (output->binary) {
+        put_numbers(text, request, output->accumulators);
     }
 }
 
@@ -281,9 +378,7 @@ size_t xn_results_write_v2(const struct xn_call *call, struct xn_text *text)
     }
     xn_text_put(text, "]}");
     size_t json_bytes = text->bytes;
-    for (uint32_t i = 0; i < ask->n_outputs; i++) {
-        if (ask->outputs[i].binary)
-            put_binary_data(text, request, ask->outputs[i].accumulators);
-    }
+    for (uint32_t i = 0; i < ask->n_outputs; i++)
+        put_binary(text, request, &ask->outputs[i]);
     return binary ? json_bytes : 0;
 }

@@ -48,6 +48,11 @@ static const struct route {
     {"/v2/trace/setting", READ, XN_ROUTE_V2, xn_page_trace, xn_post_trace},
     {"/v2/models/{}/trace/setting", READ, XN_ROUTE_V2, xn_page_trace, xn_post_trace},
     {"/v2/logging", READ, XN_ROUTE_V2, xn_page_logging, xn_post_logging},
+    {"/v2/systemsharedmemory/status", READ, XN_ROUTE_V2, xn_page_shared_status, NULL},
+    {"/v2/systemsharedmemory/unregister", READ, XN_ROUTE_V2, NULL, xn_post_shared_unregister},
+    {"/v2/systemsharedmemory/region/{}/status", READ, XN_ROUTE_V2, xn_page_shared_status, NULL},
+    {"/v2/systemsharedmemory/region/{}/register", READ, XN_ROUTE_V2, NULL, xn_post_shared_register},
+    {"/v2/systemsharedmemory/region/{}/unregister", READ, XN_ROUTE_V2, NULL, xn_post_shared_unregister},
     {"/v2/cudasharedmemory/status", READ, XN_ROUTE_V2, xn_page_cuda_status, NULL},
     {"/v2/cudasharedmemory/unregister", READ, XN_ROUTE_V2, NULL, xn_post_cuda_unregister},
     {"/v2/cudasharedmemory/region/{}/status", READ, XN_ROUTE_V2, xn_page_cuda_status, NULL},
@@ -55,8 +60,8 @@ static const struct route {
     {"/v2/cudasharedmemory/region/{}/unregister", READ, XN_ROUTE_V2, NULL, xn_post_cuda_unregister},
 };
 
-/* Does `url` match? Segments go to ret; one that is too long for any model's name matches as "?", which no model is called. */
-static bool match(const char *pattern, const char *url, char (*ret)[XN_MODEL_NAME_BYTES])
+/* Does `url` match? Segments go to ret; one that is too long for any name matches as "?", which no model is called. */
+static bool match(const char *pattern, const char *url, char (*ret)[XN_SEGMENT_BYTES])
 {
     size_t n = 0;
 
@@ -69,7 +74,7 @@ static bool match(const char *pattern, const char *url, char (*ret)[XN_MODEL_NAM
         size_t length = strcspn(url, "/");
         if (length == 0)
             return false;
-        if (length < XN_MODEL_NAME_BYTES)
+        if (length < XN_SEGMENT_BYTES)
             memcpy(ret[n], url, length);
         else
             ret[n][0] = '?';
@@ -80,10 +85,10 @@ static bool match(const char *pattern, const char *url, char (*ret)[XN_MODEL_NAM
     return *url == '\0' || strcmp(url, "/") == 0;
 }
 
-static const struct route *find_route(const char *url, char (*ret)[XN_MODEL_NAME_BYTES])
+static const struct route *find_route(const char *url, char (*ret)[XN_SEGMENT_BYTES])
 {
     for (size_t i = 0; i < XN_ARRAY_LEN(routes); i++) {
-        memset(ret, 0, 4 * XN_MODEL_NAME_BYTES);
+        memset(ret, 0, 4 * XN_SEGMENT_BYTES);
         if (match(routes[i].pattern, url, ret))
             return &routes[i];
     }

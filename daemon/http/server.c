@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@
 /* libmicrohttpd (seen in 0.9.75) takes up to 128 events at once, and where it gets exactly that many it waits for more before it looks at them: for ever,
  * if all clients of the thread wait for their answers. A thread with fewer connections, listening socket and wake-up pipe can not have that many. */
 #define THREAD_CONNECTIONS_MAX 120u
+#define CODECS_TO_ANSWER       64u
 #define SWEEP_MS               250
 #define SWEEP_STOP             UINT64_MAX /* what the stop event carries; lingering connections carry their index */
 #define BACKUP_TIMEOUT_S       10u        /* MHD's own timeout comes this much after the sweep's */
@@ -398,6 +400,8 @@ static int start(struct xn_http *http, struct xn_error *error)
     r = xn_pool_new(sizeof(struct xn_link), connections, &http->links);
     if (r >= 0)
         r = xn_pool_new(sizeof(struct xn_call), connections, &http->calls);
+    if (r >= 0) /* one for each body that comes in, and one for each thread's answer */
+        r = xn_pool_new(xn_codec_bytes(), config->limits.requests + CODECS_TO_ANSWER, &http->codecs);
     if (r >= 0)
         r = xn_pool_new(sizeof(struct xn_post), XN_POSTS_MAX, &http->posts);
     if (r < 0)
@@ -419,6 +423,8 @@ int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
     http->config = config;
     http->next = *next;
     http->sweep_fd = http->stop_fd = -1;
+    if (getrandom(&http->span_seed, sizeof(http->span_seed), GRND_NONBLOCK) < 0)
+        http->span_seed = xn_clock_now_ns();
     pthread_mutex_init(&http->links_lock, NULL);
     int r = start(http, error);
     if (r < 0) {
@@ -478,6 +484,7 @@ void xn_http_free(struct xn_http *http)
         close(http->listen_fds[i]);
     stop_sweeper(http);
     xn_pool_free(http->calls);
+    xn_pool_free(http->codecs);
     xn_pool_free(http->posts);
     xn_pool_free(http->links);
     pthread_mutex_destroy(&http->links_lock);

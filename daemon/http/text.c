@@ -45,11 +45,10 @@ static void put_escaped(struct xn_text *text, unsigned char c)
     }
 }
 
-void xn_text_string(struct xn_text *text, const char *s)
+void xn_text_escaped(struct xn_text *text, const char *s)
 {
     const char *plain = s;
 
-    xn_text_raw(text, "\"", 1);
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
         if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
@@ -59,6 +58,12 @@ void xn_text_string(struct xn_text *text, const char *s)
         plain = s + 1;
     }
     xn_text_raw(text, plain, (size_t)(s - plain));
+}
+
+void xn_text_string(struct xn_text *text, const char *s)
+{
+    xn_text_raw(text, "\"", 1);
+    xn_text_escaped(text, s);
     xn_text_raw(text, "\"", 1);
 }
 

@@ -16,6 +16,8 @@ void xn_text_init(struct xn_text *text, void *data, size_t capacity);
 void xn_text_raw(struct xn_text *text, const char *bytes, size_t n);
 /** A literal or other NUL-terminated text that needs no escaping. */
 void xn_text_put(struct xn_text *text, const char *s);
+/** The inside of a JSON string, escaped. */
+void xn_text_escaped(struct xn_text *text, const char *s);
 /** A JSON string with its quotes, escaped. */
 void xn_text_string(struct xn_text *text, const char *s);
 void xn_text_u64(struct xn_text *text, uint64_t value);

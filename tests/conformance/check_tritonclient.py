@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import tritonclient.http as triton
-from tritonclient.utils import InferenceServerException
+import tritonclient.utils.shared_memory as shared
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 
 def check_metadata(client: Any, model: dict[str, Any]) -> None:
@@ -19,7 +20,7 @@ def check_metadata(client: Any, model: dict[str, Any]) -> None:
     assert client.is_model_ready(model["name"]) and client.is_model_ready(model["name"], model["version"])
     assert not client.is_model_ready("nobody")
     server = client.get_server_metadata()
-    assert server["name"] == "xnord" and "binary_tensor_data" in server["extensions"]
+    assert server["name"] == "xnord" and {"binary_tensor_data", "classification", "system_shared_memory"} <= set(server["extensions"])
     for version in ("", model["version"]):
         meta = client.get_model_metadata(model["name"], version)
         assert meta["name"] == model["name"] and meta["versions"] == [model["version"]]
@@ -51,6 +52,75 @@ def check_pictures(client: Any, model: dict[str, Any], pictures: list[bytes], wa
     waiting = [client.async_infer(model["name"], [given]) for _ in range(8)]
     for one in waiting:
         assert np.array_equal(one.get_result().as_numpy("accumulators"), want)
+
+
+def check_compression(client: Any, model: dict[str, Any], batch: np.ndarray, want: np.ndarray) -> None:
+    """Each way, each coding, JSON and binary."""
+    for coding in ("gzip", "deflate"):
+        for binary in (True, False):
+            for request, response in ((coding, None), (None, coding), (coding, coding)):
+                given = triton.InferInput(model["input"], list(batch.shape), model["datatype"])
+                given.set_data_from_numpy(batch, binary_data=binary)
+                wanted = [triton.InferRequestedOutput("accumulators", binary_data=binary)]
+                result = client.infer(model["name"], [given], outputs=wanted, request_compression_algorithm=request, response_compression_algorithm=response)
+                assert np.array_equal(result.as_numpy("accumulators"), want)
+
+
+def check_classification(client: Any, model: dict[str, Any], batch: np.ndarray, want: np.ndarray) -> None:
+    given = triton.InferInput(model["input"], list(batch.shape), model["datatype"])
+    given.set_data_from_numpy(batch)
+    for binary in (True, False):
+        for output in ("logits", "accumulators"):
+            result = client.infer(model["name"], [given], outputs=[triton.InferRequestedOutput(output, binary_data=binary, class_count=3)]).as_numpy(output)
+            assert result.shape == (len(batch), 3)
+            for row, z in zip(result, want):
+                found = [one.decode() if isinstance(one, bytes) else one for one in row]
+                assert [int(one.split(":")[1]) for one in found] == sorted(range(len(z)), key=lambda i: (-z[i], i))[:3]
+
+
+def check_priority(client: Any, model: dict[str, Any], batch: np.ndarray, want: np.ndarray) -> None:
+    given = triton.InferInput(model["input"], list(batch.shape), model["datatype"])
+    given.set_data_from_numpy(batch)
+    for priority in (0, 1, 2, 9):
+        assert np.array_equal(client.infer(model["name"], [given], priority=priority, timeout=60_000_000).as_numpy("accumulators"), want)
+
+
+def check_shared_memory(client: Any, model: dict[str, Any], batch: np.ndarray, want: np.ndarray) -> None:
+    """As Triton's own example does it: one region for the input, one for both outputs; then batches at once, without waiting."""
+    client.unregister_system_shared_memory()
+    client.unregister_cuda_shared_memory()
+    given, wanted = triton.InferInput(model["input"], list(batch.shape), model["datatype"]), []
+    inputs = shared.create_shared_memory_region("in", "/xnord_conformance_in", batch.nbytes)
+    outputs = shared.create_shared_memory_region("out", "/xnord_conformance_out", 2 * want.nbytes)
+    try:
+        shared.set_shared_memory_region(inputs, [batch])
+        client.register_system_shared_memory("in", "/xnord_conformance_in", batch.nbytes)
+        client.register_system_shared_memory("out", "/xnord_conformance_out", 2 * want.nbytes)
+        assert {one["name"] for one in client.get_system_shared_memory_status()} == {"in", "out"}
+        assert client.get_system_shared_memory_status("in")[0]["byte_size"] == batch.nbytes and client.get_cuda_shared_memory_status() == []
+        given.set_shared_memory("in", batch.nbytes)
+        for i, name in enumerate(("accumulators", "logits")):
+            wanted.append(triton.InferRequestedOutput(name, binary_data=True))
+            wanted[-1].set_shared_memory("out", want.nbytes, offset=i * want.nbytes)
+        result = client.infer(model["name"], [given], outputs=wanted)
+        output = result.get_output("accumulators")
+        got = shared.get_contents_as_numpy(outputs, triton_to_np_dtype(output["datatype"]), output["shape"])
+        assert np.array_equal(got, want)
+        logits = shared.get_contents_as_numpy(outputs, np.float32, list(want.shape), offset=want.nbytes)
+        assert np.array_equal(logits.argmax(1), want.argmax(1))
+        for one in [client.async_infer(model["name"], [given], outputs=[triton.InferRequestedOutput("accumulators")]) for _ in range(16)]:
+            assert np.array_equal(one.get_result().as_numpy("accumulators"), want)
+        try:
+            client.register_system_shared_memory("in", "/xnord_conformance_in", batch.nbytes)
+            raise AssertionError("registered twice")
+        except InferenceServerException as refused:
+            assert "registered already" in refused.message()
+        client.unregister_system_shared_memory("in")
+        client.unregister_system_shared_memory()
+        assert client.get_system_shared_memory_status() == []
+    finally:
+        shared.destroy_shared_memory_region(inputs)
+        shared.destroy_shared_memory_region(outputs)
 
 
 def check_errors(client: Any, model: dict[str, Any], batch: np.ndarray) -> None:
@@ -103,6 +173,10 @@ def main(url: str, folder: Path) -> None:
     check_metadata(client, model)
     check_tensors(client, model, batch, want)
     check_pictures(client, model, pictures, want)
+    check_compression(client, model, batch, want)
+    check_classification(client, model, batch, want)
+    check_priority(client, model, batch, want)
+    check_shared_memory(client, model, batch, want)
     check_errors(client, model, batch)
     check_management(client, model)
     client.close()

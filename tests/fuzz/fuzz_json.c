@@ -3,6 +3,7 @@
  *
  *     bits 0..2   0 plain   1 multipart, Content-Type up to the first line feed   2 JSON of /infer   3 JSON of /v2
  *                 4 /v2 with Inference-Header-Content-Length, the two bytes that follow, little-endian   5 the same, 0
+ *                 (/v2 may name the shared memory region "r", of 1000 bytes)
  *     bit 3       a network of int8 tensors without pictures        bit 4   with labels        bits 5..7   top_k 1..8 where the body has none
  *
  * Whatever comes: either a status of the 400s or 501 and a text that says why, or sound items and an answer that is JSON within the promised size. */
@@ -29,6 +30,7 @@ static void choose_network(struct http_bed *bed, uint8_t choice)
     bed->network.input.dtype = choice & 8 ? XN_DTYPE_I8 : XN_DTYPE_U8;
     bed->network.input.is_image = !(choice & 8);
     bed->network.labels = choice & 16 ? labels : NULL;
+    bed->network.sha256[0] = choice & 8; /* another network */
 }
 
 static int parse(struct http_bed *bed, enum door door, const uint8_t *data, size_t size, struct xn_error *error)
@@ -59,7 +61,7 @@ static int parse(struct http_bed *bed, enum door door, const uint8_t *data, size
         return xn_body_parse_multipart(call->request, content_type, error);
     if (door == JSON)
         return xn_body_parse_json(call->request, &call->ask, error);
-    return xn_body_parse_v2(call->request, header_bytes, &call->ask, error);
+    return xn_body_parse_v2(call->request, header_bytes, bed->regions, &call->ask, error);
 }
 
 /* The answer to a request that was taken, with numbers of all sizes. */

@@ -342,7 +342,8 @@ def test_oip_metadata(world: World) -> None:
     assert world.server.get("/v2/health/live").json() == {"live": True}
     assert world.server.get("/v2/health/ready").json() == {"ready": True}
     meta = world.server.get("/v2").json()
-    assert meta["name"] == "xnord" and meta["version"] and meta["extensions"] == ["binary_tensor_data", "model_repository", "model_configuration", "statistics", "logging"]
+    assert meta["name"] == "xnord" and meta["version"] and meta["extensions"] == ["binary_tensor_data", "classification", "system_shared_memory", "model_repository",
+                                                                                      "model_configuration", "statistics", "logging"]
     for name, net in world.nets.items():
         for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/3", f"/v2/models/{name.replace('-', '%2d')}"):
             x = net.input

@@ -152,12 +152,12 @@ CASES: list[tuple[str, bytes, str, int, str]] = [
     (V2, v2(shape=[1.0, 28, 28, 1]), JSON, 400, r"shape\[0\]"),
     (V2, v2(shape=[2147483647, 28, 28, 1]), JSON, 413, "2147483647 images"),
     (V2, v2(shape=[2, 28, 28, 1]), JSON, 400, r"has shape \[784\]; must be flat \[1568\]"),
-    (V2, v2(data=None), JSON, 400, "exactly one of data and parameters.binary_data_size"),
+    (V2, v2(data=None), JSON, 400, "exactly one of data, parameters.binary_data_size"),
     (V2, v2(parameters={"binary_data_size": 784}), JSON, 400, "exactly one of"),
     (V2, v2(data=None, parameters={"binary_data_size": 784}), JSON, 400, "0 bytes follow the JSON"),
-    (V2, v2(data=None, parameters={"shared_memory_region": "r"}), JSON, 501, "shared memory"),
+    (V2, v2(data=None, parameters={"shared_memory_region": "r"}), JSON, 400, "shared_memory_byte_size: must be"),
     (V2, v2(data={"0": 1}), JSON, 400, "inputs.0..data: must be an array"),
-    (V2, v2(datatype="BYTES", shape=[1], data=[PIXEL]), JSON, 400, "binary tensor extension"),
+    (V2, v2(datatype="BYTES", shape=[1], data=[7]), JSON, 400, "string of base64"),
     (V2, v2(datatype="BYTES"), JSON, 400, r"BYTES has shape \[n\]"),
     ("/v2/models/signed/infer", v2(datatype="BYTES", shape=[1], data=["x"]), JSON, 400, "must be INT8, is BYTES"),
     ("/v2/models/nobody/infer", v2(), JSON, 404, '"nobody"'),
@@ -167,7 +167,7 @@ for _outputs, _status, _words in [
         ([{"name": "probabilities"}], 400, r'outputs\[0\].name: must be "logits" or "accumulators"'), ([1], 400, r"outputs\[0\].name"),
         ({"name": "logits"}, 400, "outputs: must be an array"), ([{"name": "logits"}] * 2, 400, "the same output twice"),
         ([{"name": "logits"}] * 3, 400, "at most 2"), ([{"name": "logits", "parameters": {"binary_data": 1}}], 400, "true or false"),
-        ([{"name": "logits", "parameters": {"classification": 2}}], 501, "classification")]:
+        ([{"name": "logits", "parameters": {"classification": -2}}], 400, "classification")]:
     CASES.append((V2, js(outputs=_outputs, **json.loads(v2())), JSON, _status, _words))
 for _more, _words in [({"id": 5}, "id: must be a string"), ({"id": "i" * 128}, "at most 127 bytes"), ({"parameters": {"timeout": -1}}, "parameters.timeout"),
                       ({"parameters": {"timeout": "1"}}, "parameters.timeout")]:
@@ -193,7 +193,7 @@ PICTURE = png(images(small_network(Path("/dev/null"), "n", (28, 28, 1), 2), 1)[0
     (*v2_binary(TENSOR[:-1], parameters={"binary_data_size": 784}), 400, "783 bytes follow the JSON, it says 784"),
     (*v2_binary(TENSOR + b"x", parameters={"binary_data_size": 784}), 400, "785 bytes follow"),
     (*v2_binary(TENSOR[:-1], parameters={"binary_data_size": 783}), 400, "1 tensors of 784 bytes expected, 783 bytes came"),
-    (*v2_binary(TENSOR, parameters={"binary_data_size": -784}), 400, "it says -784"),
+    (*v2_binary(TENSOR, parameters={"binary_data_size": -784}), 400, "must be a number of bytes"),
     (*v2_binary(TENSOR, parameters={"binary_data_size": "784"}), 400, "binary_data_size"),
     (v2() + TENSOR, str(len(v2())), 400, "784 bytes follow the JSON, but no input has a binary_data_size"),
     (v2(), str(len(v2()) + 1), 400, "Inference-Header-Content-Length says"),
@@ -227,9 +227,9 @@ def test_methods_and_routes(server: Daemon) -> None:
 
 
 def test_encodings_are_refused_by_name(server: Daemon) -> None:
-    answer = server.post("/infer", TENSOR, Content_Encoding="gzip")
+    answer = server.post("/infer", TENSOR, Content_Encoding="br")
     assert answer.status == 501
-    check_error(answer, "Content-Encoding gzip")
+    check_error(answer, "Content-Encoding br")
     assert server.post("/infer", TENSOR, Content_Encoding="identity").status == 200
 
 

@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "accel": ["common/", "model/", "accel/", "hls/include/"],
     "daemon": ["common/", "model/network.h", "accel/accel.h", "daemon/"],
     "daemon/http": ["common/", "model/network.h", "accel/accel.h", "daemon/http/", "daemon/observe/metrics.h", "daemon/request.h",
-                    "daemon/models.h", "daemon/repository.h", "daemon/model_config.h", "daemon/config.h", "daemon/image/image.h"],
+                    "daemon/regions.h", "daemon/models.h", "daemon/repository.h", "daemon/model_config.h", "daemon/config.h", "daemon/image/image.h"],
     "daemon/image": ["common/", "model/network.h", "daemon/image/", "daemon/request.h"],
     "daemon/sched": ["common/", "model/network.h", "accel/accel.h", "daemon/sched/", "daemon/request.h", "daemon/models.h"],
     "daemon/observe": ["common/", "accel/accel.h", "daemon/observe/", "daemon/request.h", "daemon/models.h", "daemon/config.h",

@@ -2,9 +2,12 @@
  * See http_bed.h. */
 #include "tests/support/http_bed.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/support/fake_accel.h"
 
@@ -32,6 +35,23 @@ static void init_network(struct http_bed *bed)
     n->layers = &bed->logits;
 }
 
+/* An object of our own, forgotten by name once it is mapped. */
+static void init_region(struct http_bed *bed)
+{
+    struct xn_error error = {""};
+    char key[64];
+
+    snprintf(key, sizeof(key), "/xnord-bed-%d", (int)getpid());
+    int fd = shm_open(key, O_CREAT | O_TRUNC | O_RDWR, 0600);
+    bool ok = fd >= 0 && ftruncate(fd, BED_REGION_BYTES + 24) == 0 && xn_regions_new(1, 4096, &bed->regions) == 0 &&
+              xn_regions_register(bed->regions, BED_REGION, key, 24, BED_REGION_BYTES, &error) == 0;
+    if (fd >= 0)
+        close(fd);
+    (void)shm_unlink(key);
+    bed->region = check(ok ? xn_regions_get(bed->regions, BED_REGION) : NULL);
+    bed->http.next.regions = bed->regions;
+}
+
 void http_bed_init(struct http_bed *bed)
 {
     memset(bed, 0, sizeof(*bed));
@@ -51,6 +71,7 @@ void http_bed_init(struct http_bed *bed)
     bed->model.network = &bed->network;
     bed->model.instances = &bed->instances;
     bed->http.config = &bed->config;
+    init_region(bed);
     bed->http.next.instances = &bed->instances;
     xn_body_init();
 }
@@ -60,6 +81,8 @@ void http_bed_done(struct http_bed *bed)
     http_bed_end(bed);
     fake_accel_free(bed->instances.accel[0]);
     xn_requests_free(bed->requests);
+    xn_region_unref(bed->region);
+    xn_regions_free(bed->regions);
 }
 
 void http_bed_request(struct http_bed *bed, const void *body, size_t bytes)
@@ -93,6 +116,28 @@ static bool inside(const void *data, size_t bytes, const struct xn_buf *buf, siz
     return buf->data && p >= buf->data && bytes <= buf_bytes && p <= buf->data + (buf_bytes - bytes);
 }
 
+/* `bytes` at `data` in the region, which the request holds. */
+static bool in_region(const struct http_bed *bed, const void *data, size_t bytes)
+{
+    const struct xn_buf region = {.data = bed->region->data, .capacity_bytes = bed->region->bytes};
+    const struct xn_request *r = bed->call.request;
+
+    return r->n_regions > 0 && r->regions[0] == bed->region && inside(data, bytes, &region, region.capacity_bytes);
+}
+
+static bool outputs_are_sound(const struct http_bed *bed)
+{
+    const struct xn_ask *ask = &bed->call.ask;
+    size_t need = (size_t)bed->call.request->n_items * bed->network.n_classes * sizeof(int32_t);
+
+    for (uint32_t i = 0; i < ask->n_outputs; i++) {
+        const struct xn_ask_output *output = &ask->outputs[i];
+        if (output->shared && (output->shared_bytes < need || !in_region(bed, output->shared, output->shared_bytes)))
+            return false;
+    }
+    return true;
+}
+
 bool http_bed_items_are_sound(const struct http_bed *bed)
 {
     const struct xn_request *r = bed->call.request;
@@ -104,9 +149,10 @@ bool http_bed_items_are_sound(const struct http_bed *bed)
         const struct xn_item *item = &r->items[i];
         bool own = inside(item->input, tensor_bytes, &r->tensors, r->tensors.capacity_bytes);
         bool picture = item->encoded && inside(item->encoded, item->encoded_bytes, &r->body, r->body_bytes) && own;
-        bool tensor = !item->encoded && (own || inside(item->input, tensor_bytes, &r->body, r->body_bytes));
+        bool tensor = !item->encoded && (own || inside(item->input, tensor_bytes, &r->body, r->body_bytes) ||
+                                         in_region(bed, item->input, tensor_bytes));
         if (!picture && !tensor)
             return false;
     }
-    return true;
+    return outputs_are_sound(bed);
 }

@@ -5,9 +5,11 @@
 
 #include "daemon/http/internal.h"
 
-#define BED_IMAGES_MAX  8u
-#define BED_BODY_BYTES  (1u << 20)
-#define BED_CLASSES_MAX 2000u
+#define BED_IMAGES_MAX   8u
+#define BED_BODY_BYTES   (1u << 20)
+#define BED_CLASSES_MAX  2000u
+#define BED_REGION       "r"   /**< a shared memory region */
+#define BED_REGION_BYTES 1000u /**< its size */
 
 struct http_bed {
     struct xn_config config;
@@ -17,7 +19,9 @@ struct http_bed {
     struct xn_instances instances;
     struct xn_http http;
     struct xn_requests *requests;
-    struct xn_call call; /**< of the request under way */
+    struct xn_regions *regions;
+    struct xn_region *region; /**< BED_REGION, a reference */
+    struct xn_call call;      /**< of the request under way */
 };
 
 /** A model "bed", version "7", [4][3][2] uint8 pictures (two channels decode nowhere, which no parser minds), input "pixels", 5 classes without
@@ -29,8 +33,8 @@ void http_bed_done(struct http_bed *bed);
 void http_bed_request(struct http_bed *bed, const void *body, size_t bytes);
 void http_bed_end(struct http_bed *bed);
 
-/** True where what a successful parse left is sound: every item has either a picture in the body, or a tensor in the body or in the request's
- *  own memory. */
+/** True where what a successful parse left is sound: every item has either a picture in the body, or a tensor in the body, in the request's
+ *  own memory or in the region, which the request holds then; and outputs that go to the region have room there. */
 bool http_bed_items_are_sound(const struct http_bed *bed);
 
 #endif

@@ -56,7 +56,7 @@ static int v2(const char *head, const void *tail, size_t tail_bytes)
     memcpy(body, head, n);
     memcpy(body + n, tail, tail_bytes);
     http_bed_request(&bed, body, n + tail_bytes);
-    return xn_body_parse_v2(bed.call.request, tail_bytes ? (int64_t)n : -1, &bed.call.ask, &error);
+    return xn_body_parse_v2(bed.call.request, tail_bytes ? (int64_t)n : -1, bed.regions, &bed.call.ask, &error);
 }
 
 static const struct xn_item *item(uint32_t i)
@@ -294,7 +294,7 @@ static void test_v2_timeout(void **state)
         snprintf(body, sizeof(body), head, cases[i].more);
         http_bed_request(&bed, body, strlen(body));
         bed.call.ask.timeout_ns = 9;
-        assert_int_equal(xn_body_parse_v2(bed.call.request, -1, &bed.call.ask, &error), 0);
+        assert_int_equal(xn_body_parse_v2(bed.call.request, -1, NULL, &bed.call.ask, &error), 0);
         assert_int_equal(bed.call.ask.timeout_ns, cases[i].want_ns);
     }
 }
@@ -334,13 +334,101 @@ static void test_v2_raw(void **state)
 {
     (void)state;
     http_bed_request(&bed, one_to_24, 24);
-    assert_int_equal(xn_body_parse_v2(bed.call.request, 0, &bed.call.ask, &error), 0);
+    assert_int_equal(xn_body_parse_v2(bed.call.request, 0, NULL, &bed.call.ask, &error), 0);
     assert_tensor(0, one_to_24);
     assert_true(bed.call.ask.n_outputs == 2 && bed.call.ask.outputs[0].binary && bed.call.ask.outputs[1].binary);
     http_bed_request(&bed, one_to_24, 23);
-    assert_fails(xn_body_parse_v2(bed.call.request, 0, &bed.call.ask, &error), -EINVAL, "23 bytes");
+    assert_fails(xn_body_parse_v2(bed.call.request, 0, NULL, &bed.call.ask, &error), -EINVAL, "23 bytes");
     http_bed_request(&bed, "{}", 2);
-    assert_fails(xn_body_parse_v2(bed.call.request, 3, &bed.call.ask, &error), -EINVAL, "says 3, the body has 2");
+    assert_fails(xn_body_parse_v2(bed.call.request, 3, NULL, &bed.call.ask, &error), -EINVAL, "says 3, the body has 2");
+}
+
+#define SHARED(offset, bytes)                                                                                          \
+    "\"parameters\":{\"shared_memory_region\":\"r\",\"shared_memory_offset\":" offset                                  \
+    ",\"shared_memory_byte_size\":" bytes "}"
+
+/* Tensors in place, at any offset; the region is held as often as it is used. */
+static void test_v2_shared(void **state)
+{
+    (void)state;
+    memcpy(bed.region->data + 7, one_to_24, 24);
+    memcpy(bed.region->data + 31, one_to_24, 24);
+    assert_int_equal(v2("{\"inputs\":[{\"name\":\"pixels\",\"datatype\":\"UINT8\",\"shape\":[2,4,3,2]," SHARED(
+                            "7", "48") "}],"
+                                       "\"outputs\":[{\"name\":\"logits\"," SHARED(
+                                           "100", "40") "},{\"name\":\"accumulators\"," SHARED("950", "50") "}]}",
+                        "", 0),
+                     0);
+    assert_ptr_equal(item(0)->input, bed.region->data + 7);
+    assert_ptr_equal(item(1)->input, bed.region->data + 31);
+    assert_int_equal(bed.call.request->n_regions, 3);
+    assert_ptr_equal(bed.call.ask.outputs[1].shared, bed.region->data + 950);
+    assert_false(bed.call.ask.outputs[0].binary);
+    assert_true(http_bed_items_are_sound(&bed));
+    static const struct {
+        const char *parameters, *text;
+    } wrong[] = {
+        {SHARED("0", "47"), "2 tensors of 24 bytes expected, 47"},
+        {SHARED("953", "48"), "leave shared memory region"},
+        {SHARED("1001", "0"), "leave shared memory region"},
+        {SHARED("-1", "48"), "shared_memory_offset: must"},
+        {SHARED("0", "4.5"), "shared_memory_byte_size: must"},
+        {"\"parameters\":{\"shared_memory_region\":\"r\"}", "byte_size: must"},
+        {"\"parameters\":{\"shared_memory_region\":\"q\",\"shared_memory_byte_size\":48}", "registered as \"q\""},
+        {"\"data\":[]," SHARED("0", "48"), "exactly one of"}};
+    char body[512];
+    for (size_t i = 0; i < XN_ARRAY_LEN(wrong); i++) {
+        snprintf(body, sizeof(body),
+                 "{\"inputs\":[{\"name\":\"pixels\",\"datatype\":\"UINT8\",\"shape\":[2,4,3,2],%s}]}",
+                 wrong[i].parameters);
+        assert_fails(v2(body, "", 0), -EINVAL, wrong[i].text);
+    }
+}
+
+/* The same JSON again is not read again, and does the same with other tensors; of another network it is read anew. */
+static void test_v2_again(void **state)
+{
+    static const char json[] =
+        "{\"id\":\"again\",\"inputs\":[{\"name\":\"pixels\",\"datatype\":\"UINT8\",\"shape\":[1,4,3,2],"
+        "\"parameters\":{\"binary_data_size\":24}}],\"parameters\":{\"priority\":1,\"timeout\":7}}";
+    uint8_t tensor[24];
+    (void)state;
+    for (int round = 0; round < 40; round++) { /* others in between, more than are remembered */
+        char other[256];
+        memset(tensor, round, sizeof(tensor));
+        assert_int_equal(v2(json, tensor, 24), 0);
+        assert_tensor(0, tensor);
+        assert_true(strcmp(bed.call.ask.id, "again") == 0 && bed.call.ask.priority == XN_PRIORITY_HIGH &&
+                    bed.call.ask.timeout_ns == 7000 && bed.call.ask.n_outputs == 2 && bed.call.ask.top_k == 1);
+        assert_fails(v2(json, tensor, 23), -EINVAL, "23 bytes follow the JSON, it says 24");
+        snprintf(other, sizeof(other),
+                 "{\"id\":\"%d\",\"inputs\":[{\"name\":\"pixels\",\"datatype\":\"UINT8\",\"shape\":[1,4,3,2],"
+                 "\"parameters\":{\"binary_data_size\":24}}]}",
+                 round);
+        assert_int_equal(v2(other, tensor, 24), 0);
+        assert_int_equal(atoi(bed.call.ask.id), round);
+        assert_true(bed.call.ask.priority == XN_PRIORITY_NORMAL && bed.call.ask.timeout_ns == 0);
+    }
+    bed.network.input.dtype = XN_DTYPE_I8;
+    bed.network.sha256[0]++;
+    assert_fails(v2(json, tensor, 24), -EINVAL, "must be INT8");
+    bed.network.input.dtype = XN_DTYPE_U8;
+    assert_int_equal(v2(json, tensor, 24), 0);
+}
+
+/* Pictures are copied: the client could change them between two looks at them. */
+static void test_v2_shared_pictures(void **state)
+{
+    uint8_t *at = bed.region->data;
+    (void)state;
+    memcpy(at, "\x0c\0\0\0" PNG "\x18\0\0\0", 20);
+    memcpy(at + 20, one_to_24, 24);
+    assert_int_equal(
+        v2("{\"inputs\":[{\"name\":\"pixels\",\"datatype\":\"BYTES\",\"shape\":[2]," SHARED("0", "44") "}]}", "", 0),
+        0);
+    memset(at, 0, 44);
+    assert_memory_equal(item(0)->encoded, PNG, 12);
+    assert_tensor(1, one_to_24);
 }
 
 /* Every prefix of a good request is an error with a text. */
@@ -353,7 +441,7 @@ static void test_v2_prefixes(void **state)
     for (size_t n = 0; n < sizeof(good) - 1; n++) {
         error.text[0] = '\0';
         http_bed_request(&bed, good, n);
-        assert_int_equal(xn_body_parse_v2(bed.call.request, -1, &bed.call.ask, &error), -EINVAL);
+        assert_int_equal(xn_body_parse_v2(bed.call.request, -1, NULL, &bed.call.ask, &error), -EINVAL);
         assert_true(error.text[0]);
     }
     assert_int_equal(v2(good, "", 0), 0);
@@ -374,6 +462,9 @@ int main(void)
         cmocka_unit_test(test_v2_binary),
         cmocka_unit_test(test_v2_bytes),
         cmocka_unit_test(test_v2_raw),
+        cmocka_unit_test(test_v2_again),
+        cmocka_unit_test(test_v2_shared),
+        cmocka_unit_test(test_v2_shared_pictures),
         cmocka_unit_test(test_v2_prefixes),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -234,6 +234,57 @@ static void test_v2(void **state)
     }
 }
 
+/* The longest label and number, as text and as bytes: what was promised is enough. Bytes say how many they are. */
+static void test_longest_classification_fits(void **state)
+{
+    static char label[XN_LABEL_BYTES_MAX];
+    const char *labels[] = {label, label, label, label, label};
+    (void)state;
+    memset(label, 1, sizeof(label) - 1);
+    bed.network.labels = labels;
+    bed.logits.scale = 1.5e29f; /* times 2^31: a float of 39 digits */
+    for (int binary = 0; binary < 2; binary++) {
+        request(BED_IMAGES_MAX, XN_ROUTE_V2_INFER);
+        bed.call.ask.n_outputs = 2;
+        bed.call.ask.outputs[0] = (struct xn_ask_output){.binary = binary, .classification = 3};
+        bed.call.ask.outputs[1] =
+            (struct xn_ask_output){.binary = binary, .classification = 1000, .accumulators = true};
+        for (uint32_t i = 0; i < BED_IMAGES_MAX; i++)
+            for (uint32_t k = 0; k < 5; k++)
+                bed.call.request->items[i].logits[k] = INT32_MIN + (int32_t)k;
+        json_t *root = answer();
+        for (size_t o = 0, want = 3; binary && o < 2; o++, want = 5) {
+            json_t *output = at(root, "outputs", o);
+            assert_int_equal(json_integer_value(json_array_get(json_object_get(output, "shape"), 1)), want);
+            assert_true(integer(json_object_get(output, "parameters"), "binary_data_size") > 0);
+        }
+        json_decref(root);
+    }
+    bed.network.labels = NULL;
+    bed.logits.scale = 0.25f;
+}
+
+/* Numbers that go to shared memory are there, and nothing of them is in the answer. */
+static void test_shared(void **state)
+{
+    uint8_t *at_region = bed.region->data + 3;
+    int32_t seen[15];
+    (void)state;
+    request(3, XN_ROUTE_V2_INFER);
+    bed.call.ask.n_outputs = 1;
+    bed.call.ask.outputs[0] = (struct xn_ask_output){.accumulators = true, .shared = at_region, .shared_bytes = 60};
+    at_region[60] = 0xa5;
+    json_t *root = answer(), *output = at(root, "outputs", 0);
+    assert_int_equal(json_bytes, 0);
+    assert_null(json_object_get(output, "data"));
+    assert_null(json_object_get(output, "parameters"));
+    memcpy(seen, at_region, sizeof(seen));
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(seen[i], i % 5);
+    assert_int_equal(at_region[60], 0xa5);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +292,8 @@ int main(void)
         cmocka_unit_test(test_top),
         cmocka_unit_test(test_longest_answer_fits),
         cmocka_unit_test(test_v2),
+        cmocka_unit_test(test_longest_classification_fits),
+        cmocka_unit_test(test_shared),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
