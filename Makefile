@@ -33,7 +33,7 @@ OPT_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-n
 CC      := $(CC_$(VARIANT))
 OPT     := $(OPT_$(VARIANT))
 
-PKGS    := libmicrohttpd jansson libturbojpeg spng zlib nettle libsystemd libcurl
+PKGS    := libmicrohttpd gnutls jansson libturbojpeg spng zlib nettle libsystemd libcurl
 # Deferred, so that `make deps` and `make help` work where nothing is installed yet.
 PKG_CONFIG := pkg-config
 ifeq ($(VARIANT),aarch64)
@@ -233,7 +233,7 @@ install-xnord: all
 	$(if $(XRT_MODULE),install -Dm755 -t $(DESTDIR)$(PREFIX)/lib/xnord $(XRT_MODULE))
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/models models/*/*.xnor
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord config/xnord.schema.json
-	install -Dm644 -t $(DESTDIR)/lib/systemd/system packaging/systemd/xnord.service
+	install -Dm644 -t $(DESTDIR)/lib/systemd/system packaging/systemd/xnord.service packaging/systemd/xnord.socket
 	install -Dm644 packaging/systemd/xnord.sysusers $(DESTDIR)/usr/lib/sysusers.d/xnord.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/xnord/prometheus packaging/prometheus/xnord.rules.yml packaging/prometheus/scrape.example.yml
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/xnorctl.1

@@ -54,7 +54,8 @@ struct xn_app {
     uint32_t n_missing; /* accelerators that could not be opened; when_missing */
     uint64_t start_ns;
     atomic_bool ready;    /* relaxed: what /readyz says; set once after start, cleared once when draining begins */
-    atomic_bool draining; /* relaxed: new work is refused */
+    atomic_bool draining; /* relaxed: for GET /v1/status */
+    atomic_bool stopping; /* relaxed: new work is refused */
 };
 
 /* ---- the path of a request ---------------------------------------------------------------------------------------- */
@@ -68,7 +69,7 @@ static int admit(void *user, const struct xn_request *request, uint32_t n, uint6
                                .client = request->client,
                                .priority = request->priority};
 
-    if (atomic_load_explicit(&app->draining, memory_order_relaxed))
+    if (atomic_load_explicit(&app->stopping, memory_order_relaxed))
         return -ESHUTDOWN;
     return xn_dispatch_admit(app->dispatch, &ask, ret_retry_ns);
 }
@@ -533,9 +534,12 @@ static bool same_listeners(const struct xn_config *a, const struct xn_config *b)
 {
     bool same = a->n_listeners == b->n_listeners;
 
-    for (uint32_t i = 0; same && i < a->n_listeners; i++)
-        same =
-            same_text(a->listeners[i].address, b->listeners[i].address) && a->listeners[i].port == b->listeners[i].port;
+    for (uint32_t i = 0; same && i < a->n_listeners; i++) {
+        const struct xn_config_listener *x = &a->listeners[i], *y = &b->listeners[i];
+        same = same_text(x->address, y->address) && x->port == y->port && same_text(x->unix_path, y->unix_path) &&
+               x->mode == y->mode && same_text(x->name, y->name) && same_text(x->certificate, y->certificate) &&
+               same_text(x->key, y->key);
+    }
     return same;
 }
 
@@ -593,10 +597,17 @@ static void log_kept_settings(const struct xn_config *running, const struct xn_c
 
 int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error)
 {
-    int r = xn_repository_reload(app->repository, config, error);
+    struct xn_http_secrets *secrets;
 
+    int r = xn_http_secrets_read(&app->config, config->tokens, &secrets, error);
     if (r < 0)
         return r;
+    r = xn_repository_reload(app->repository, config, error);
+    if (r < 0) {
+        xn_http_secrets_free(secrets);
+        return r;
+    }
+    xn_http_secrets_take(app->http, secrets);
     xn_log_set_level(config->log.level);
     log_kept_settings(&app->config, config);
     xn_config_done(config);
@@ -617,7 +628,7 @@ uint64_t xn_app_drain(struct xn_app *app)
 bool xn_app_drained(const struct xn_app *app)
 {
     /* Not the requests that are out: a device that hangs may hold some that have long been answered. */
-    return xn_http_active(app->http) == 0;
+    return xn_http_open(app->http) == 0;
 }
 
 /* Answers that were settled by the stop are on their way to their clients: give them a moment. */
@@ -626,7 +637,7 @@ static void let_answers_out(const struct xn_app *app)
     const struct timespec pause = {.tv_nsec = 2 * (long)XN_NS_PER_MS};
     uint64_t until_ns = xn_clock_now_ns() + ANSWERS_NS;
 
-    while (app->http && !xn_app_drained(app) && xn_clock_now_ns() < until_ns)
+    while (app->http && xn_http_active(app->http) > 0 && xn_clock_now_ns() < until_ns)
         nanosleep(&pause, NULL);
 }
 
@@ -642,7 +653,7 @@ void xn_app_free(struct xn_app *app)
 {
     if (!app)
         return;
-    atomic_store_explicit(&app->draining, true, memory_order_relaxed); /* where the start failed half-way */
+    atomic_store_explicit(&app->stopping, true, memory_order_relaxed);
     xn_image_stage_stop(app->image);
     xn_dispatch_stop(app->dispatch);
     xn_repository_stop(app->repository);

@@ -27,11 +27,11 @@ void xn_app_status_line(struct xn_app *app, char *ret_text, size_t capacity);
  *  `stale_ns`: one hung accelerator does not count while another serves. For the watchdog. */
 bool xn_app_alive(struct xn_app *app, uint64_t stale_ns);
 
-/** SIGTERM: fail readiness, refuse new work, and let all that was admitted finish. Returns at once; the result is when drain_timeout_s will have passed
+/** SIGTERM: fail readiness, take no new connection, and answer what those that are open still ask. Returns at once; the result is when drain_timeout_s will have passed
  *  (CLOCK_MONOTONIC). Threads: main. */
 uint64_t xn_app_drain(struct xn_app *app);
 
-/** True once every admitted request has been answered. Threads: any. */
+/** True once every request has been answered and every connection closed. Threads: any. */
 bool xn_app_drained(const struct xn_app *app);
 
 /** Stop and free. What has not been answered by now is answered 503. NULL is legal. */

@@ -65,6 +65,7 @@ struct section {
 };
 
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
+static const char *const socket_modes[] = {"0600", "0660", "0666", NULL};
 static const char *const log_targets[] = {"auto", "stderr", "journal", NULL};
 static const char *const accelerator_kinds[] = {"cpu", "xrt", NULL};
 static const char *const controls[] = {"none", "explicit", NULL};
@@ -102,6 +103,7 @@ _Static_assert(sizeof(enum xn_config_control) == sizeof(uint32_t) && sizeof(enum
 static const struct key root_keys[] = {
     TEXT(KEY_NAME, struct xn_config, default_model, NULL,
          "model that POST /infer uses when the request names none; the first one where absent"),
+    TEXT(KEY_PATH, struct xn_config, tokens, NULL, "file of bearer tokens; nobody is asked for one where absent"),
     NUMBER(KEY_U32, struct xn_config, drain_timeout_s, 0, 3600, 30,
            "after SIGTERM, how long admitted requests may take to be answered, in seconds"),
 };
@@ -111,6 +113,16 @@ static const struct key listen_keys[] = {
     TEXT(KEY_ADDRESS, LISTEN, address, "127.0.0.1",
          "IPv4 or IPv6 address to listen on; 0.0.0.0 or :: for all interfaces"),
     NUMBER(KEY_U16, LISTEN, port, 0, 65535, 8000, "TCP port; 0 lets the kernel choose, see --port-file"),
+    {.name = "unix",
+     .type = KEY_PATH,
+     .offset = offsetof(LISTEN, unix_path),
+     .help = "path of a unix socket to listen on, in place of address and port"},
+    CHOICE(LISTEN, mode, socket_modes, 1, "permissions of the unix socket: who may connect"),
+    TEXT(KEY_NAME, LISTEN, name, NULL,
+         "the socket of this name that the service manager hands over; the one with the same address where absent"),
+    TEXT(KEY_PATH, LISTEN, certificate, NULL,
+         "TLS: PEM file of the certificate and those that lead to its authority; needs key"),
+    TEXT(KEY_PATH, LISTEN, key, NULL, "TLS: PEM file of the private key; needs certificate"),
 };
 
 #define MODEL struct xn_config_model
@@ -161,6 +173,10 @@ static const struct key http_keys[] = {
 static const struct key limit_keys[] = {
     NUMBER(KEY_U32, LIMITS, requests, 1, 65536, 1024, "requests admitted at once; more are refused with 503"),
     NUMBER(KEY_U32, LIMITS, images_per_request, 1, 1024, 64, "images or tensors in one request"),
+    NUMBER(KEY_U32, LIMITS, client_requests, 0, 65536, 0,
+           "requests of one client under way; more are refused with 429; 0: no limit"),
+    NUMBER(KEY_U32, LIMITS, client_requests_per_s, 0, 1000000, 0,
+           "requests of one client in a second; more are refused with 429; 0: no limit"),
     NUMBER(KEY_U64, LIMITS, body_bytes, 1024, UINT64_C(1) << 30, UINT64_C(16) << 20, "bytes of a request's body"),
     NUMBER(KEY_U64, LIMITS, json_bytes, 1024, UINT64_C(1) << 30, UINT64_C(4) << 20, "bytes of a JSON body"),
     NUMBER(KEY_U64, LIMITS, buffer_bytes, UINT64_C(1) << 20, UINT64_C(1) << 36, UINT64_C(256) << 20,
@@ -547,15 +563,27 @@ static int relate_models(const struct xn_config *config, char *ret_key, struct x
     return xn_error_set(why, -EINVAL, "must be the name of one of the models, is \"%s\"", config->default_model);
 }
 
+static bool is_same_place(const struct xn_config_listener *a, const struct xn_config_listener *b)
+{
+    if (a->unix_path || b->unix_path)
+        return a->unix_path && b->unix_path && strcmp(a->unix_path, b->unix_path) == 0;
+    return a->port != 0 && a->port == b->port && strcmp(a->address, b->address) == 0;
+}
+
 static int relate_listeners(const struct xn_config *config, char *ret_key, struct xn_error *why)
 {
     for (uint32_t i = 0; i < config->n_listeners; i++) {
         const struct xn_config_listener *a = &config->listeners[i];
-        for (uint32_t k = 0; a->port != 0 && k < i; k++) {
-            const struct xn_config_listener *b = &config->listeners[k];
-            if (a->port != b->port || strcmp(a->address, b->address) != 0)
+        if (!a->certificate != !a->key) {
+            snprintf(ret_key, KEY_BYTES, "listen[%u].%s", i, a->key ? "key" : "certificate");
+            return xn_error_set(why, -EINVAL, "needs %s beside it", a->key ? "certificate" : "key");
+        }
+        for (uint32_t k = 0; k < i; k++) {
+            if (!is_same_place(a, &config->listeners[k]))
                 continue;
             snprintf(ret_key, KEY_BYTES, "listen[%u]", i);
+            if (a->unix_path)
+                return xn_error_set(why, -EINVAL, "is the same as listen[%u], %s", k, a->unix_path);
             return xn_error_set(why, -EINVAL, "is the same as listen[%u], %s port %u", k, a->address, a->port);
         }
     }
@@ -851,32 +879,51 @@ int xn_config_load(struct xn_config *config, const char *path, struct xn_error *
 
 /* ---- the command line's overrides ---- */
 
-int xn_config_set_listen(struct xn_config *config, uint32_t index, const char *text, struct xn_error *error)
+/* The listener at `index`, with nothing but defaults. */
+static struct xn_config_listener *fresh_listener(struct xn_config *config, uint32_t index)
 {
     const struct section *section = find_section("listen");
+
+    if (index == 0)
+        clear_array(section, config);
+    return add_element(section, config);
+}
+
+static int set_listen_tcp(struct xn_config *config, uint32_t index, const char *text, struct xn_error *error)
+{
     char address[64];
     const char *colon = strrchr(text, ':');
     size_t length = colon ? (size_t)(colon - text) : 0;
     bool bracketed = length >= 2 && text[0] == '[' && text[length - 1] == ']';
     char *end = NULL;
 
-    if (index >= XN_CONFIG_LISTENERS_MAX)
-        return xn_error_set(error, -EINVAL, "--listen %s: at most %u addresses", text, XN_CONFIG_LISTENERS_MAX);
     snprintf(address, sizeof(address), "%.*s", (int)(bracketed ? length - 2 : XN_MIN(length, sizeof(address))),
              bracketed ? text + 1 : text);
     unsigned long port = colon && colon[1] >= '0' && colon[1] <= '9' ? strtoul(colon + 1, &end, 10) : 65536;
     if (!is_address(address) || (strchr(address, ':') && !bracketed) || port > 65535 || !end || *end != '\0')
         return xn_error_set(
             error, -EINVAL,
-            "--listen %s: must be ADDRESS:PORT or [IPv6]:PORT with port 0..65535, such as 127.0.0.1:8000", text);
+            "--listen %s: must be ADDRESS:PORT or [IPv6]:PORT with port 0..65535, such as 127.0.0.1:8000, or unix:PATH",
+            text);
     char *copy = xn_strdup(address);
     if (!copy)
         return xn_error_set(error, -ENOMEM, "--listen %s: no memory", text);
-    if (index == 0)
-        clear_array(section, config);
-    struct xn_config_listener *listener = add_element(section, config);
+    struct xn_config_listener *listener = fresh_listener(config, index);
     listener->address = copy;
     listener->port = (uint16_t)port;
+    return 0;
+}
+
+int xn_config_set_listen(struct xn_config *config, uint32_t index, const char *text, struct xn_error *error)
+{
+    if (index >= XN_CONFIG_LISTENERS_MAX)
+        return xn_error_set(error, -EINVAL, "--listen %s: at most %u addresses", text, XN_CONFIG_LISTENERS_MAX);
+    if (strncmp(text, "unix:", 5) != 0 || text[5] == '\0')
+        return set_listen_tcp(config, index, text, error);
+    char *copy = xn_strdup(text + 5);
+    if (!copy)
+        return xn_error_set(error, -ENOMEM, "--listen %s: no memory", text);
+    fresh_listener(config, index)->unix_path = copy;
     return 0;
 }
 

@@ -19,8 +19,12 @@
 #define XN_CONFIG_SENSORS_MAX      8u
 
 struct xn_config_listener {
-    char *address; /**< IPv4 or IPv6 literal; default "127.0.0.1" */
-    uint16_t port; /**< 0: the kernel chooses; default 8000 */
+    char *address;           /**< IPv4 or IPv6 literal; default "127.0.0.1" */
+    uint16_t port;           /**< 0: the kernel chooses; default 8000 */
+    char *unix_path;         /**< of a unix socket, in place of address and port; NULL: TCP */
+    uint32_t mode;           /**< of a unix socket, an index in 0600, 0660, 0666; default 0660 */
+    char *name;              /**< of a socket that the service manager hands over; NULL: told by its address */
+    char *certificate, *key; /**< PEM files: TLS; NULL: none. Both or neither */
 };
 
 /** Which versions of a name are served. Zero: the latest alone. */
@@ -70,6 +74,7 @@ struct xn_config {
     struct xn_config_model models[XN_CONFIG_MODELS_MAX];
     uint32_t n_models;
     char *default_model; /**< served by POST /infer without ?model=; NULL: the first */
+    char *tokens;        /**< file of bearer tokens; NULL: nobody is asked for one */
     struct xn_config_accelerator accelerators[XN_CONFIG_ACCELERATORS_MAX];
     uint32_t n_accelerators;
     struct {
@@ -80,14 +85,16 @@ struct xn_config {
         uint32_t body_timeout_s;     /**< whole body must have arrived, 1..3600, default 30 */
     } http;
     struct {
-        uint32_t requests;           /**< admitted at once, 1..65536, default 1024 */
-        uint32_t images_per_request; /**< 1..1024, default 64 */
-        uint64_t body_bytes;         /**< 1 KiB..1 GiB, default 16 MiB */
-        uint64_t json_bytes;         /**< of a JSON body, default 4 MiB */
-        uint64_t buffer_bytes;       /**< address space of all request buffers, default 256 MiB (resident as used) */
-        uint32_t image_pixels;       /**< of a picture as its file claims, default 64 Mpixel */
-        uint32_t shared_regions;     /**< of shared memory registered at once, 0..1024, default 64; 0: none */
-        uint64_t shared_bytes;       /**< of all of them, default 1 GiB */
+        uint32_t requests;              /**< admitted at once, 1..65536, default 1024 */
+        uint32_t images_per_request;    /**< 1..1024, default 64 */
+        uint32_t client_requests;       /**< of one client under way, 0..65536; 0, the default: no limit of its own */
+        uint32_t client_requests_per_s; /**< 0..1000000; 0, the default: no limit */
+        uint64_t body_bytes;            /**< 1 KiB..1 GiB, default 16 MiB */
+        uint64_t json_bytes;            /**< of a JSON body, default 4 MiB */
+        uint64_t buffer_bytes;          /**< address space of all request buffers, default 256 MiB (resident as used) */
+        uint32_t image_pixels;          /**< of a picture as its file claims, default 64 Mpixel */
+        uint32_t shared_regions;        /**< of shared memory registered at once, 0..1024, default 64; 0: none */
+        uint64_t shared_bytes;          /**< of all of them, default 1 GiB */
     } limits;
     struct {
         uint32_t threads; /**< decoder threads, 0: CPUs */
@@ -133,7 +140,7 @@ XN_MUST_CHECK int xn_config_load_memory(struct xn_config *config, const char *na
 /* Command-line overrides, applied after load (main.c). Errors: -EINVAL (the text names the option's value and the
  * rule), -ENOMEM. */
 
-/** Listener `index` (0 first: the configured ones are forgotten) := "ADDRESS:PORT" or "[IPv6]:PORT". */
+/** Listener `index` (0 first: the configured ones are forgotten) := "ADDRESS:PORT", "[IPv6]:PORT" or "unix:PATH". */
 XN_MUST_CHECK int xn_config_set_listen(struct xn_config *config, uint32_t index, const char *text,
                                        struct xn_error *error);
 /** Model `index` (0 first: the configured ones and the default model are forgotten) := "[NAME=]FILE", relative to

@@ -43,26 +43,26 @@ struct options {
 
 static void print_help(FILE *to)
 {
-    fputs(
-        "xnord " XN_VERSION ": inference server for binary neural networks\n"
-        "\n"
-        "usage: xnord [OPTION]...\n"
-        "\n"
-        "  -c, --config FILE         configuration (default /etc/xnord/xnord.json where it exists)\n"
-        "  -l, --listen ADDR:PORT    listen here instead; [::1]:8000 for IPv6; port 0: the kernel chooses; repeatable\n"
-        "  -m, --model [NAME=]FILE   serve this .xnor file instead of the configured models; repeatable\n"
-        "      --instances N         CPU instances\n"
-        "      --threads N           threads of each CPU instance\n"
-        "      --cpu-mask LEVEL      highest instruction set level to use (\"portable\" ...)\n"
-        "      --log-level LEVEL     error, warning, info or debug\n"
-        "      --port-file FILE      write the port of the first listener here once it is ready\n"
-        "      --check-config        check the configuration, say what is wrong, and exit\n"
-        "      --print-config-keys   list every configuration key with its type, range and default, as JSON\n"
-        "  -V, --version             print the version\n"
-        "  -h, --help                this\n"
-        "\n"
-        "SIGTERM drains and ends; SIGHUP reloads configuration and models. See xnord(8), xnord.json(5).\n",
-        to);
+    fputs("xnord " XN_VERSION ": inference server for binary neural networks\n"
+          "\n"
+          "usage: xnord [OPTION]...\n"
+          "\n"
+          "  -c, --config FILE         configuration (default /etc/xnord/xnord.json where it exists)\n"
+          "  -l, --listen ADDR:PORT    listen here instead; [::1]:8000 for IPv6; port 0: the kernel chooses;\n"
+          "                            unix:PATH; repeatable\n"
+          "  -m, --model [NAME=]FILE   serve this .xnor file instead of the configured models; repeatable\n"
+          "      --instances N         CPU instances\n"
+          "      --threads N           threads of each CPU instance\n"
+          "      --cpu-mask LEVEL      highest instruction set level to use (\"portable\" ...)\n"
+          "      --log-level LEVEL     error, warning, info or debug\n"
+          "      --port-file FILE      write the port of the first listener here once it is ready\n"
+          "      --check-config        check the configuration, say what is wrong, and exit\n"
+          "      --print-config-keys   list every configuration key with its type, range and default, as JSON\n"
+          "  -V, --version             print the version\n"
+          "  -h, --help                this\n"
+          "\n"
+          "SIGTERM drains and ends; SIGHUP reloads configuration and models. See xnord(8), xnord.json(5).\n",
+          to);
 }
 
 enum { OPT_INSTANCES = 256, OPT_THREADS, OPT_CPU_MASK, OPT_LOG_LEVEL, OPT_PORT_FILE, OPT_CHECK, OPT_KEYS };

@@ -701,9 +701,9 @@ static int run(struct xn_ctl *ctl, struct bench *b, char **files, size_t n_files
     struct xn_target target = {0};
     json_t *status = NULL, *model = NULL;
 
-    int r = xn_target_parse(ctl->url, &target, error);
+    int r = xn_target_parse(ctl, &target, error);
     if (r >= 0)
-        r = xn_client_new(ctl->url, CONTROL_TIMEOUT_MS, &client, error);
+        r = xn_client_new(ctl, CONTROL_TIMEOUT_MS, &client, error);
     if (r >= 0)
         r = xn_client_get_json(client, "/v1/status", &status, error);
     if (r >= 0)

@@ -24,9 +24,12 @@ enum {
 
 /** What is said before or after the command's name. */
 struct xn_ctl {
-    const char *command; /**< its name, for messages */
-    const char *url;     /**< of the server: --url, else $XNORD_URL, else XN_CTL_URL */
-    bool json;           /**< --json: one JSON value on stdout instead of text */
+    const char *command;    /**< its name, for messages */
+    const char *url;        /**< of the server: --url, else $XNORD_URL, else XN_CTL_URL; or "unix:PATH" */
+    const char *cacert;     /**< --cacert: PEM file of the authorities to trust; NULL: the system's */
+    const char *token_file; /**< --token-file; NULL: $XNORD_TOKEN, else no token is sent */
+    bool insecure;          /**< --insecure: any certificate will do */
+    bool json;              /**< --json: one JSON value on stdout instead of text */
 };
 
 /** Commands: argv[0] is the command's name. Return an exit status. */
@@ -42,6 +45,7 @@ int xn_ctl_estimate(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_run(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_eval(struct xn_ctl *ctl, int argc, char **argv);
 int xn_ctl_bench(struct xn_ctl *ctl, int argc, char **argv);
+int xn_ctl_token(struct xn_ctl *ctl, int argc, char **argv);
 
 /** Print "xnorctl COMMAND: TEXT" to stderr. Returns XN_CTL_FAILED. */
 int xn_ctl_fail(const struct xn_ctl *ctl, const struct xn_error *error);

@@ -680,9 +680,9 @@ static int run(struct eval *e, const char *folder, json_t **ret_status, struct x
 {
     int r = load_set(e, folder, error);
     if (r >= 0)
-        r = xn_target_parse(e->ctl->url, &e->target, error);
+        r = xn_target_parse(e->ctl, &e->target, error);
     if (r >= 0)
-        r = xn_client_new(e->ctl->url, CONTROL_TIMEOUT_MS, &e->client, error);
+        r = xn_client_new(e->ctl, CONTROL_TIMEOUT_MS, &e->client, error);
     if (r >= 0)
         r = xn_client_get_json(e->client, "/v1/status", ret_status, error);
     if (r >= 0)

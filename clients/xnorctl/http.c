@@ -12,10 +12,13 @@
 #include "clients/xnorctl/ctl.h"
 
 #define CONNECT_TIMEOUT_MS 5000L
+#define TOKEN_BYTES_MAX    512u
+#define UNIX_SCHEME        "unix:"
 
 struct xn_client {
     CURL *curl;
-    char *url; /* without a trailing slash */
+    char *url;  /* as it was given, without a trailing slash: for messages */
+    char *base; /* what paths are put behind */
     struct xn_reply *reply;
     size_t capacity;
     char why[CURL_ERROR_SIZE];
@@ -39,8 +42,18 @@ static size_t receive(char *data, size_t size, size_t count, void *user)
     return bytes;
 }
 
+/* The path of the unix socket that `url` names, or NULL. */
+static const char *unix_path_of(const char *url)
+{
+    size_t n = strlen(UNIX_SCHEME);
+
+    return strncmp(url, UNIX_SCHEME, n) == 0 && url[n] ? url + n : NULL;
+}
+
 static int check_url(const char *url, struct xn_error *error)
 {
+    if (unix_path_of(url))
+        return 0;
     CURLU *parts = curl_url();
     CURLUcode code = parts ? curl_url_set(parts, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
 
@@ -52,20 +65,82 @@ static int check_url(const char *url, struct xn_error *error)
     return 0;
 }
 
-int xn_client_new(const char *url, uint64_t timeout_ms, struct xn_client **ret_client, struct xn_error *error)
+static char *copy_text(const char *text)
 {
-    int r = check_url(url, error);
+    size_t bytes = strlen(text) + 1;
+
+    return memcpy(xn_ctl_alloc(bytes, 1), text, bytes);
+}
+
+/* The token to send, the caller's; NULL: none. */
+static int read_token(const struct xn_ctl *ctl, char **ret_token, struct xn_error *error)
+{
+    const char *set = getenv("XNORD_TOKEN");
+    uint8_t *data = NULL;
+    size_t bytes = 0;
+
+    *ret_token = NULL;
+    if (!ctl->token_file && (!set || !*set))
+        return 0;
+    int r = ctl->token_file ? xn_file_read(ctl->token_file, TOKEN_BYTES_MAX, &data, &bytes, error) : 0;
+    if (r < 0)
+        return r;
+    char *token = xn_ctl_alloc((data ? bytes : strlen(set)) + 1, 1);
+    memcpy(token, data ? (const char *)data : set, data ? bytes : strlen(set));
+    free(data);
+    token[strcspn(token, "\r\n")] = '\0';
+    for (const char *c = token; *c || c == token; c++) {
+        if (*c > ' ' && *c <= '~')
+            continue;
+        free(token);
+        return xn_error_set(error, -EINVAL, "%s: not a token: it has blanks or bytes that are not ASCII, or is empty",
+                            ctl->token_file ? ctl->token_file : "$XNORD_TOKEN");
+    }
+    *ret_token = token;
+    return 0;
+}
+
+/* Where to, who asks, whom to trust. */
+static int set_access(struct xn_client *client, const struct xn_ctl *ctl, struct xn_error *error)
+{
+    const char *path = unix_path_of(ctl->url);
+    char *token;
+
+    int r = read_token(ctl, &token, error);
+    if (r < 0)
+        return r;
+    if (token) {
+        curl_easy_setopt(client->curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        curl_easy_setopt(client->curl, CURLOPT_XOAUTH2_BEARER, token);
+    }
+    free(token);
+    if (path)
+        curl_easy_setopt(client->curl, CURLOPT_UNIX_SOCKET_PATH, path);
+    if (ctl->cacert)
+        curl_easy_setopt(client->curl, CURLOPT_CAINFO, ctl->cacert);
+    if (ctl->insecure) {
+        curl_easy_setopt(client->curl, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(client->curl, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    return 0;
+}
+
+int xn_client_new(const struct xn_ctl *ctl, uint64_t timeout_ms, struct xn_client **ret_client, struct xn_error *error)
+{
+    int r = check_url(ctl->url, error);
     if (r < 0)
         return r;
     struct xn_client *client = xn_ctl_alloc(1, sizeof(*client));
-    client->url = xn_ctl_alloc(strlen(url) + 1, 1);
-    memcpy(client->url, url, strlen(url));
-    for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
+    client->url = copy_text(ctl->url);
+    for (size_t n = strlen(client->url); n > 0 && client->url[n - 1] == '/'; n--)
         client->url[n - 1] = '\0';
+    client->base = copy_text(unix_path_of(ctl->url) ? "http://localhost" : client->url);
     client->curl = curl_easy_init();
-    if (!client->curl) {
+    r = client->curl ? set_access(client, ctl, error)
+                     : xn_error_set(error, -ENOMEM, "libcurl does not start: no memory");
+    if (r < 0) {
         xn_client_free(client);
-        return xn_error_set(error, -ENOMEM, "libcurl does not start: no memory");
+        return r;
     }
     curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, receive);
     curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, client);
@@ -84,6 +159,7 @@ void xn_client_free(struct xn_client *client)
         return;
     if (client->curl)
         curl_easy_cleanup(client->curl);
+    free(client->base);
     free(client->url);
     free(client);
 }
@@ -99,6 +175,9 @@ static int explain(struct xn_client *client, CURLcode code, const char *url, str
                             client->url, why);
     case CURLE_COULDNT_RESOLVE_HOST:
         return xn_error_set(error, -EHOSTUNREACH, "%s: %s; check --url or $XNORD_URL", client->url, why);
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        return xn_error_set(error, -EPROTO, "%s: %s; --cacert names the authorities to trust", client->url, why);
     case CURLE_OPERATION_TIMEDOUT:
         return xn_error_set(error, -ETIMEDOUT, "%s did not answer in time: %s", url, why);
     case CURLE_WRITE_ERROR:
@@ -111,10 +190,10 @@ static int explain(struct xn_client *client, CURLcode code, const char *url, str
 static int perform(struct xn_client *client, const char *path, struct xn_reply *ret_reply, struct xn_error *error)
 {
     struct xn_reply reply = {0};
-    size_t room = strlen(client->url) + strlen(path) + 1;
+    size_t room = strlen(client->base) + strlen(path) + 1;
     char *url = xn_ctl_alloc(room, 1);
 
-    snprintf(url, room, "%s%s", client->url, path);
+    snprintf(url, room, "%s%s", client->base, path);
     client->capacity = 4096;
     reply.body = xn_ctl_alloc(client->capacity, 1);
     client->reply = &reply;
@@ -286,32 +365,51 @@ static char *part_of(CURLU *parts, CURLUPart which, unsigned flags)
     return copy;
 }
 
-int xn_target_parse(const char *url, struct xn_target *ret_target, struct xn_error *error)
+static int parse_http(const char *url, struct xn_target *target, struct xn_error *error)
 {
-    int r = check_url(url, error);
-    if (r < 0)
-        return r;
-    if (strncmp(url, "http://", 7) != 0)
-        return xn_error_set(error, -EPROTONOSUPPORT, "%.200s: this command speaks plain http only", url);
     CURLU *parts = curl_url();
-    struct xn_target target = {0};
+
     if (!parts || curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK) {
         curl_url_cleanup(parts);
         return xn_error_set(error, -EINVAL, "\"%.200s\" is not a URL", url);
     }
-    target.host = part_of(parts, CURLUPART_HOST, 0);
-    target.port = part_of(parts, CURLUPART_PORT, CURLU_DEFAULT_PORT);
-    target.prefix = part_of(parts, CURLUPART_PATH, 0);
+    target->host = part_of(parts, CURLUPART_HOST, 0);
+    target->port = part_of(parts, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    target->prefix = part_of(parts, CURLUPART_PATH, 0);
     curl_url_cleanup(parts);
-    size_t n = strlen(target.prefix);
-    while (n > 0 && target.prefix[n - 1] == '/')
-        target.prefix[--n] = '\0';
-    size_t room = strlen(target.host) + strlen(target.port) + 2;
-    target.authority = xn_ctl_alloc(room, 1);
-    snprintf(target.authority, room, "%s:%s", target.host, target.port);
-    if (target.host[0] == '[') { /* an IPv6 literal: getaddrinfo takes it bare */
-        memmove(target.host, target.host + 1, strlen(target.host));
-        target.host[strcspn(target.host, "]")] = '\0';
+    size_t n = strlen(target->prefix);
+    while (n > 0 && target->prefix[n - 1] == '/')
+        target->prefix[--n] = '\0';
+    size_t room = strlen(target->host) + strlen(target->port) + 2;
+    target->authority = xn_ctl_alloc(room, 1);
+    snprintf(target->authority, room, "%s:%s", target->host, target->port);
+    if (target->host[0] == '[') { /* an IPv6 literal: getaddrinfo takes it bare */
+        memmove(target->host, target->host + 1, strlen(target->host));
+        target->host[strcspn(target->host, "]")] = '\0';
+    }
+    return 0;
+}
+
+int xn_target_parse(const struct xn_ctl *ctl, struct xn_target *ret_target, struct xn_error *error)
+{
+    const char *path = unix_path_of(ctl->url);
+    struct xn_target target = {0};
+
+    int r = check_url(ctl->url, error);
+    if (r >= 0 && strncmp(ctl->url, "https://", 8) == 0)
+        r = xn_error_set(error, -EPROTONOSUPPORT, "%.200s: this command speaks plain http only", ctl->url);
+    if (r >= 0)
+        r = read_token(ctl, &target.token, error);
+    if (r >= 0 && path) {
+        target.unix_path = copy_text(path);
+        target.prefix = copy_text("");
+        target.authority = copy_text("localhost");
+    } else if (r >= 0) {
+        r = parse_http(ctl->url, &target, error);
+    }
+    if (r < 0) {
+        xn_target_done(&target);
+        return r;
     }
     *ret_target = target;
     return 0;
@@ -322,6 +420,8 @@ void xn_target_done(struct xn_target *target)
     free(target->host);
     free(target->port);
     free(target->prefix);
+    free(target->unix_path);
+    free(target->token);
     free(target->authority);
     *target = (struct xn_target){0};
 }

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "clients/xnorctl/ctl.h"
 #include "common/error.h"
 #include "common/macros.h"
 
@@ -18,9 +19,9 @@ struct xn_reply {
     size_t bytes;
 };
 
-/** A client of the server at `url` (http or https, an optional path before the routes). `timeout_ms` is of a whole request.
- *  Errors: -EINVAL (not a URL), -ENOMEM. */
-XN_MUST_CHECK int xn_client_new(const char *url, uint64_t timeout_ms, struct xn_client **ret_client,
+/** A client of the server that `ctl` names (http, https, or a unix socket; an optional path before the routes), which has to outlive it, with its token
+ *  and trust. `timeout_ms` is of a whole request. Errors: -EINVAL (not a URL, not a token), -ENOMEM, those of reading the token's file. */
+XN_MUST_CHECK int xn_client_new(const struct xn_ctl *ctl, uint64_t timeout_ms, struct xn_client **ret_client,
                                 struct xn_error *error);
 void xn_client_free(struct xn_client *client);
 
@@ -50,13 +51,15 @@ char *xn_infer_path(const char *model, uint64_t top_k, uint64_t timeout_ms);
  *  -ENOENT (the text lists those there are), -EBADMSG. */
 XN_MUST_CHECK int xn_status_model(json_t *status, const char *name, json_t **ret_model, struct xn_error *error);
 
-/** Host, port and path prefix of an http URL, for sockets of our own. Strings are the caller's. Errors: -EINVAL (not a URL),
- *  -EPROTONOSUPPORT (not http). */
+/** Host, port and path prefix of an http URL, or the path of a unix socket, for sockets of our own. Strings are the caller's. Errors: -EINVAL (not a
+ *  URL, not a token), -EPROTONOSUPPORT (https), those of reading the token's file. */
 struct xn_target {
     char *host, *port, *prefix;
+    char *unix_path; /**< NULL: host and port count */
     char *authority; /**< for the Host header */
+    char *token;     /**< NULL: none */
 };
-XN_MUST_CHECK int xn_target_parse(const char *url, struct xn_target *ret_target, struct xn_error *error);
+XN_MUST_CHECK int xn_target_parse(const struct xn_ctl *ctl, struct xn_target *ret_target, struct xn_error *error);
 void xn_target_done(struct xn_target *target);
 
 /** All of a file, "-" being standard input, or of at most `max` bytes. Owner: caller. Errors: negative errno, -EFBIG. */

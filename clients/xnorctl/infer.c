@@ -273,7 +273,7 @@ int xn_ctl_infer(struct xn_ctl *ctl, int argc, char **argv)
     int n = xn_opt_parse(ctl, &about, opts, XN_ARRAY_LEN(opts), argc, argv, &files);
     if (n == 0)
         xn_opt_usage(ctl, "no FILE given");
-    int r = xn_client_new(ctl->url, o.timeout_ms ? o.timeout_ms + TIMEOUT_SLACK_MS : TIMEOUT_MS, &infer.client, &error);
+    int r = xn_client_new(ctl, o.timeout_ms ? o.timeout_ms + TIMEOUT_SLACK_MS : TIMEOUT_MS, &infer.client, &error);
     if (r < 0)
         return xn_ctl_fail(ctl, &error);
     infer.path = xn_infer_path(o.model, o.top_k > 1 ? o.top_k : 0, o.timeout_ms);

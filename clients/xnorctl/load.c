@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "clients/xnorctl/ctl.h"
@@ -371,8 +372,22 @@ uint64_t xn_load_reconnects(const struct xn_load *load)
 
 /* ---- start -------------------------------------------------------------------------------------------------------- */
 
+static int resolve_unix(struct xn_load *load, const char *path, struct xn_error *error)
+{
+    struct sockaddr_un *address = (struct sockaddr_un *)(void *)&load->address;
+
+    if (strlen(path) >= sizeof(address->sun_path))
+        return xn_error_set(error, -ENAMETOOLONG, "unix:%s: the path is too long", path);
+    address->sun_family = AF_UNIX;
+    strcpy(address->sun_path, path);
+    load->address_bytes = sizeof(*address);
+    return 0;
+}
+
 static int resolve(struct xn_load *load, const struct xn_target *target, struct xn_error *error)
 {
+    if (target->unix_path)
+        return resolve_unix(load, target->unix_path, error);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *found = NULL;
     int r = getaddrinfo(target->host, target->port, &hints, &found);
 
@@ -511,11 +526,13 @@ uint8_t *xn_load_post(const struct xn_target *target, const char *path, const ch
                       size_t bytes, size_t *ret_length)
 {
     static const char format[] = "POST %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: xnorctl/" XN_VERSION
-                                 "\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n";
-    size_t room =
-        sizeof(format) + strlen(target->prefix) + strlen(path) + strlen(target->authority) + strlen(content_type) + 24;
+                                 "\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n";
+    const char *token = target->token ? target->token : "";
+    size_t room = sizeof(format) + strlen(target->prefix) + strlen(path) + strlen(target->authority) +
+                  strlen(content_type) + strlen(token) + 64;
     uint8_t *all = xn_ctl_alloc(room + bytes, 1);
-    int n = snprintf((char *)all, room, format, target->prefix, path, target->authority, content_type, bytes);
+    int n = snprintf((char *)all, room, format, target->prefix, path, target->authority, content_type, bytes,
+                     *token ? "Authorization: Bearer " : "", token, *token ? "\r\n" : "");
 
     if (bytes > 0)
         memcpy(all + n, body, bytes);

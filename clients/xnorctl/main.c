@@ -26,6 +26,7 @@ static const struct command {
     {"run", xn_ctl_run, "run a .xnor file over raw tensors, without a server"},
     {"eval", xn_ctl_eval, "measure accuracy on a labelled set through a server"},
     {"bench", xn_ctl_bench, "put load on a server and measure throughput, latency and energy"},
+    {"token", xn_ctl_token, "make a bearer token and its line for a server's file of tokens"},
 };
 
 static void print_help(void)
@@ -36,7 +37,7 @@ static void print_help(void)
     for (size_t i = 0; i < XN_ARRAY_LEN(commands); i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].help);
     puts("\n"
-         "  -u, --url URL   the server (default $XNORD_URL, else " XN_CTL_URL ")\n"
+         "  -u, --url URL   the server, or unix:PATH (default $XNORD_URL, else " XN_CTL_URL ")\n"
          "  -j, --json      print JSON instead of text for people\n"
          "  -V, --version   print the version\n"
          "  -h, --help      this; xnorctl COMMAND --help has the options of a command\n"

@@ -27,7 +27,7 @@ static int post(struct xn_ctl *ctl, const char *path, json_t *body, char **ret_b
     struct xn_reply reply = {0};
     char reason[XN_ERROR_TEXT_BYTES];
     char *text = require(json_dumps(require(body, ctl), JSON_COMPACT), ctl);
-    int r = xn_client_new(ctl->url, TIMEOUT_MS, &client, error);
+    int r = xn_client_new(ctl, TIMEOUT_MS, &client, error);
 
     if (r >= 0)
         r = xn_client_post(client, path, "application/json", text, strlen(text), &reply, error);
@@ -142,7 +142,7 @@ static const char *level_of(json_t *settings)
 static int get_settings(struct xn_ctl *ctl, json_t **ret_settings, struct xn_error *error)
 {
     struct xn_client *client = NULL;
-    int r = xn_client_new(ctl->url, TIMEOUT_MS, &client, error);
+    int r = xn_client_new(ctl, TIMEOUT_MS, &client, error);
 
     if (r >= 0)
         r = xn_client_get_json(client, "/v2/logging", ret_settings, error);

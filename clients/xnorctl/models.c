@@ -154,7 +154,7 @@ int xn_ctl_models(struct xn_ctl *ctl, int argc, char **argv)
 
     if (xn_opt_parse(ctl, &about, NULL, 0, argc, argv, &operands) > 0)
         xn_opt_usage(ctl, "takes no arguments besides options");
-    int r = xn_client_new(ctl->url, TIMEOUT_MS, &client, &error);
+    int r = xn_client_new(ctl, TIMEOUT_MS, &client, &error);
     if (r >= 0)
         r = xn_client_get_json(client, "/v1/status", &status, &error);
     if (r >= 0)

@@ -13,7 +13,7 @@
 
 #define HELP_COLUMN   26
 #define FIRST_VALUE   256 /* of options, above every letter */
-#define COMMON        3u
+#define COMMON        6u
 #define LETTERS_BYTES (2 * (XN_OPTIONS_MAX + COMMON) + 1)
 
 bool xn_opt_double(const char *text, double low, double high, double *ret)
@@ -96,9 +96,15 @@ static size_t join(struct xn_ctl *ctl, const struct xn_opt_about *about, const s
 
     for (; all < n && all < XN_OPTIONS_MAX; all++)
         ret[all] = opts[all];
-    if (!about->offline)
-        ret[all++] = (struct xn_opt){"url", 'u', XN_OPT_TEXT, &ctl->url,
-                                     0,     0,   "URL",       "the server (default $XNORD_URL, else " XN_CTL_URL ")"};
+    const struct xn_opt online[] = {
+        {"url", 'u', XN_OPT_TEXT, &ctl->url, 0, 0, "URL",
+         "the server, or unix:PATH (default $XNORD_URL, else\n" XN_CTL_URL ")"},
+        {"cacert", 0, XN_OPT_TEXT, &ctl->cacert, 0, 0, "FILE", "https: trust the authorities in this PEM file"},
+        {"insecure", 0, XN_OPT_FLAG, &ctl->insecure, 0, 0, NULL, "https: take any certificate"},
+        {"token-file", 0, XN_OPT_TEXT, &ctl->token_file, 0, 0, "FILE", "send the token in FILE (default $XNORD_TOKEN)"},
+    };
+    for (size_t i = 0; !about->offline && i < XN_ARRAY_LEN(online); i++)
+        ret[all++] = online[i];
     ret[all++] =
         (struct xn_opt){"json", 'j', XN_OPT_FLAG, &ctl->json, 0, 0, NULL, "print JSON instead of text for people"};
     ret[all++] = (struct xn_opt){"help", 'h', XN_OPT_FLAG, help, 0, 0, NULL, "this"};

@@ -87,7 +87,7 @@ int xn_ctl_stats(struct xn_ctl *ctl, int argc, char **argv)
     if (n > 1)
         xn_opt_usage(ctl, "takes one model");
     char *path = path_of(n == 1 ? operands[0] : NULL);
-    int r = xn_client_new(ctl->url, TIMEOUT_MS, &client, &error);
+    int r = xn_client_new(ctl, TIMEOUT_MS, &client, &error);
     if (r >= 0)
         r = xn_client_get_json(client, path, &answer, &error);
     if (r >= 0 && ctl->json) {

@@ -439,7 +439,7 @@ int xn_ctl_status(struct xn_ctl *ctl, int argc, char **argv)
 
     if (xn_opt_parse(ctl, &about, opts, XN_ARRAY_LEN(opts), argc, argv, &operands) > 0)
         xn_opt_usage(ctl, "takes no arguments besides options");
-    int r = xn_client_new(ctl->url, TIMEOUT_MS, &client, &error);
+    int r = xn_client_new(ctl, TIMEOUT_MS, &client, &error);
     if (r >= 0)
         r = watch(ctl, client, every_s, count ? count : again ? UINT64_MAX : 1, &error);
     xn_client_free(client);

@@ -27,6 +27,8 @@ static void add_headers(const struct xn_http *http, struct MHD_Response *respons
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (answer->retry_after_s)
         add_number(response, MHD_HTTP_HEADER_RETRY_AFTER, answer->retry_after_s);
+    if (answer->code == MHD_HTTP_UNAUTHORIZED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer realm=\"xnord\"");
     if (answer->allow)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, answer->allow);
     if (answer->request_id && answer->request_id[0])
@@ -43,7 +45,7 @@ static void add_headers(const struct xn_http *http, struct MHD_Response *respons
         MHD_add_response_header(response, MHD_HTTP_HEADER_ACCEPT_ENCODING, XN_CODINGS);
     if (answer->header_bytes)
         add_number(response, "Inference-Header-Content-Length", (uint64_t)answer->header_bytes);
-    if (atomic_load_explicit(&http->quiesced, memory_order_relaxed))
+    if (atomic_load_explicit(&http->quiesced_ns, memory_order_relaxed) != XN_NEVER_NS)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 }
 
@@ -137,7 +139,7 @@ enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection
     return xn_http_answer(http, connection, route, start_ns, &answer, text.data, text.bytes, XN_BODY_COPY);
 }
 
-bool xn_http_send_error(int fd, const struct xn_status *status, const char *text)
+bool xn_http_send_error(const struct xn_link *link, const struct xn_status *status, const char *text)
 {
     char body[ERROR_BODY_BYTES], message[ERROR_BODY_BYTES + 512];
     struct xn_text to;
@@ -151,7 +153,9 @@ bool xn_http_send_error(int fd, const struct xn_status *status, const char *text
     if (status->retry_after_s)
         n += snprintf(message + n, sizeof(message) - (size_t)n, "Retry-After: %u\r\n", status->retry_after_s);
     n += snprintf(message + n, sizeof(message) - (size_t)n, "\r\n%.*s", (int)to.bytes, to.data);
-    return send(fd, message, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n;
+    if (link->tls)
+        return gnutls_record_send(link->tls, message, (size_t)n) == n;
+    return send(link->fd, message, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n;
 }
 
 void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_route route, uint64_t start_ns,
@@ -164,5 +168,5 @@ void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_rout
     if (!link || !xn_link_enter(link, XN_PHASE_SEND, xn_clock_now_ns()))
         return;
     link->linger = true;
-    (void)xn_http_send_error(link->fd, &status, error->text);
+    (void)xn_http_send_error(link, &status, error->text);
 }

@@ -35,10 +35,23 @@ struct xn_http_next {
 
 XN_MUST_CHECK int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
                               struct xn_http **ret_http, struct xn_error *error);
+
+/** What is read from files beside the configuration, and may change while the server runs: tokens, certificates and keys. */
+struct xn_http_secrets;
+/** Read the certificates and keys of the listeners of `config`, which is the server's, and the file `tokens` (NULL: none). Errors: of the file that is at fault, which the text names; -ENOMEM. Threads: main. */
+XN_MUST_CHECK int xn_http_secrets_read(const struct xn_config *config, const char *tokens,
+                                       struct xn_http_secrets **ret_secrets, struct xn_error *error);
+/** Put *secrets in force for every request from now on, and free them. Threads: main. */
+void xn_http_secrets_take(struct xn_http *http, struct xn_http_secrets *secrets);
+void xn_http_secrets_free(struct xn_http_secrets *secrets);
+
 /** Port of listener `i` as bound (for port 0). */
 uint16_t xn_http_port(const struct xn_http *http, uint32_t i);
-/** Stop accepting connections; those open go on, new requests on them get 503 with Connection: close. */
+/** Stop accepting connections. Those that are open go on: the next answer on each carries Connection: close, and those that stay idle are closed
+ *  after a moment. Sockets that were handed over go on listening for the next server. */
 void xn_http_quiesce(struct xn_http *http);
+/** Connections that are open. Threads: any; a snapshot. */
+size_t xn_http_open(const struct xn_http *http);
 /** Requests with a body begun and not yet over: their answer has not been sent. Threads: any; a snapshot. */
 size_t xn_http_active(const struct xn_http *http);
 /** Stop; every request must have been answered (app drains first). */

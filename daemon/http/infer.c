@@ -10,7 +10,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -161,25 +160,6 @@ static int set_limit(struct xn_call *call)
     return 0;
 }
 
-/* Who asks, for fair shares: the address; of IPv6 the network, as one host may have many addresses of it. */
-static uint32_t client_of(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const unsigned char *bytes = NULL;
-    uint32_t n = 0, hash = 2166136261u; /* FNV-1a */
-
-    if (info && info->client_addr && info->client_addr->sa_family == AF_INET) {
-        bytes = (const unsigned char *)&((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr;
-        n = 4;
-    } else if (info && info->client_addr && info->client_addr->sa_family == AF_INET6) {
-        bytes = (const unsigned char *)&((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr;
-        n = 8;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        hash = (hash ^ bytes[i]) * 16777619u;
-    return hash;
-}
-
 /* From the end of a batch to the answer, with a margin that most do not exceed: as TCP estimates the time after which it need not wait for an acknowledgement any more (RFC 6298). */
 static uint64_t answer_ns(const struct xn_http *http)
 {
@@ -264,7 +244,7 @@ static int admit(struct xn_call *call, const char *model_name, const char *versi
     call->request->model = model;
     call->request->user = call;
     call->request->start_ns = call->start_ns;
-    call->request->client = client_of(call->connection);
+    call->request->client = (uint32_t)(call->who.key >> 32);
     set_urgency(call);
     return announce(call, 1);
 }
@@ -346,13 +326,15 @@ static void call_end(struct xn_exchange *exchange)
 }
 
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
-                              struct xn_link *link, const char *model_name, const char *version, void **ret_call)
+                              struct xn_link *link, const struct xn_who *who, const char *model_name,
+                              const char *version, void **ret_call)
 {
     uint64_t start_ns = xn_clock_now_ns();
     struct xn_call *call = xn_pool_take(http->calls);
     struct xn_error error;
 
     if (!call) {
+        xn_http_left(&(struct xn_who){.slot = who->slot});
         xn_error_set(&error, -EAGAIN, "too many requests are under way; try again later");
         return refuse(http, connection, route, link, start_ns, -EAGAIN, &error, NULL);
     }
@@ -361,6 +343,7 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
     call->http = http;
     call->connection = connection;
     call->link = link;
+    call->who = *who;
     call->route = route;
     call->start_ns = start_ns;
     int r = begin(call, model_name, version);
@@ -382,6 +365,7 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
 void xn_call_end(struct xn_call *call)
 {
     release(call);
+    xn_http_left(&call->who);
     xn_pool_give(call->http->codecs, call->codec);
     xn_pool_give(call->http->calls, call);
 }

@@ -3,14 +3,17 @@
 #ifndef XN_DAEMON_HTTP_INTERNAL_H
 #define XN_DAEMON_HTTP_INTERNAL_H
 
+#include <gnutls/abstract.h>
 #include <jansson.h>
 #include <microhttpd.h>
 
 #include "daemon/http/body.h"
+#include "daemon/http/clients.h"
 #include "daemon/http/coding.h"
 #include "daemon/http/http.h"
 #include "daemon/http/status.h"
 #include "daemon/http/text.h"
+#include "daemon/http/tokens.h"
 #include "daemon/http/trace.h"
 
 #define XN_REQUEST_ID_BYTES 129u /**< X-Request-Id that is echoed, with NUL */
@@ -23,10 +26,13 @@ enum xn_phase {
     XN_PHASE_SEND, /**< the client takes its answer: body_timeout_s */
 };
 
-/** One TCP connection, for the sweep that ends those that take too long. From a pool; owner: MHD's connection. */
+/** One connection, for the sweep that ends those that take too long. From a pool; owner: MHD's connection. */
 struct xn_link {
     struct xn_link *next, *prev; /**< guarded by links_lock */
+    const struct xn_door *door;  /**< where it came in */
+    gnutls_session_t tls;        /**< MHD's; for its own thread alone. NULL: plain */
     int fd;
+    uint64_t peer;     /**< who is at the other end: a key for xn_clients_enter */
     atomic_bool fresh; /**< relaxed: no request has come yet */
     bool linger;       /**< of its epoll thread: answered before everything was read */
     /** When the phase began (ns) << 2 | phase, or XN_LINK_SWEPT. Relaxed: the compare-and-swap alone decides who ends a connection, its epoll
@@ -41,6 +47,65 @@ struct xn_link {
 bool xn_link_enter(struct xn_link *link, enum xn_phase phase, uint64_t now_ns);
 /** The link of `connection`, or NULL. */
 struct xn_link *xn_link_of(struct MHD_Connection *connection);
+
+/* listen.c */
+
+/** A listening socket. */
+struct xn_listening {
+    int fd;         /**< -1: none */
+    bool inherited; /**< from the service manager: it goes on listening when we end */
+    bool ended;
+};
+
+/** Open, or take over, the sockets of all listeners into ret[n_listeners]. On failure those that were opened are there to be closed. Errors: -EADDRINUSE,
+ *  -EADDRNOTAVAIL, -EACCES ... of the system; -EINVAL (a socket was handed over that no listener is for). */
+XN_MUST_CHECK int xn_listen_open(const struct xn_config *config, struct xn_listening *ret, struct xn_error *error);
+/** No more connections for us. */
+void xn_listen_end(struct xn_listening *one, const struct xn_config_listener *listener);
+void xn_listen_close(struct xn_listening *one, const struct xn_config_listener *listener);
+/** "127.0.0.1 port 8000" or "unix socket /run/...", into ret. */
+const char *xn_listen_describe(const struct xn_config_listener *listener, char *ret, size_t capacity);
+
+/* tls.c */
+
+struct xn_tls;      /**< what a listener shows to those who connect; may change while it listens */
+struct xn_tls_pair; /**< a certificate with those that lead to its authority, and its key */
+
+#define XN_TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
+/** Read and check both files. Errors: -EINVAL (not PEM, or the key is another's), and of xn_secret_read. */
+XN_MUST_CHECK int xn_tls_pair_read(const char *certificate, const char *key, struct xn_tls_pair **ret_pair,
+                                   struct xn_error *error);
+void xn_tls_pair_unref(struct xn_tls_pair *pair);
+XN_MUST_CHECK int xn_tls_new(struct xn_tls **ret_tls);
+void xn_tls_free(struct xn_tls *tls);
+/** Show `pair` from now on; the reference is taken. Threads: any. */
+void xn_tls_apply(struct xn_tls *tls, struct xn_tls_pair *pair);
+/** For MHD_OPTION_HTTPS_CERT_CALLBACK2: the pair of the door that the session came in by. */
+int xn_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
+                    struct gnutls_pcert_st **ret_chain, unsigned *ret_n, gnutls_ocsp_data_st **ret_ocsp,
+                    unsigned *ret_n_ocsp, struct gnutls_privkey_st **ret_key, unsigned *ret_flags);
+
+/* access.c */
+
+/** Who a request comes from. */
+struct xn_who {
+    uint64_t key; /**< of the client, for limits and fair shares: the token, else the peer of the connection */
+    char token[XN_TOKEN_NAME_BYTES]; /**< the name of its token; "": none was asked for */
+    struct xn_client_slot *slot;     /**< counts the request until xn_http_left */
+};
+
+/** May this request be answered, on a route that takes `roles` (enum xn_role, as bits; XN_ROLE_ANYONE: no questions)? On success *ret_who is for
+ *  xn_http_left; on failure nothing is to be undone. *ret_retry_after_s is for the refusal. Errors: -EACCES (401), -EPERM (403), -EUSERS (429).
+ *  Threads: the connection's; no lock, no allocation. */
+XN_MUST_CHECK int xn_http_allowed(struct xn_http *http, struct MHD_Connection *connection, const struct xn_link *link,
+                                  unsigned roles, struct xn_who *ret_who, unsigned *ret_retry_after_s,
+                                  struct xn_error *error);
+/** The request is over. */
+void xn_http_left(struct xn_who *who);
+/** The key of who is at the other end of `fd`: the address; of IPv6 the network, as one host may have many addresses of it; of a unix socket the
+ *  user. */
+uint64_t xn_http_peer(const struct xn_http *http, int fd, const struct sockaddr *address);
 
 /* linger.c */
 
@@ -89,6 +154,7 @@ struct xn_call {
     struct xn_http *http;
     struct MHD_Connection *connection;
     struct xn_link *link;
+    struct xn_who who;
     struct xn_request *request; /**< a reference; NULL: refused */
     enum xn_route route;
     int refused; /**< negative errno: why, as soon as the body is there; 0: not */
@@ -110,23 +176,31 @@ struct xn_call {
 struct xn_http {
     const struct xn_config *config;
     struct xn_http_next next;
-    uint32_t n_daemons;
-    struct MHD_Daemon *daemons[XN_CONFIG_LISTENERS_MAX];
+    struct xn_door {
+        struct xn_http *http;
+        struct MHD_Daemon *daemon;
+        struct xn_listening socket;
+        struct xn_tls *tls;           /**< NULL: plain */
+    } doors[XN_CONFIG_LISTENERS_MAX]; /**< [config->n_listeners] */
     struct xn_pool *calls, *posts, *links;
-    struct xn_pool *codecs;                  /**< struct xn_codec */
-    uint64_t span_seed;                      /**< random */
-    _Atomic uint64_t spans;                  /**< relaxed: a count, of spans given out */
-    int listen_fds[XN_CONFIG_LISTENERS_MAX]; /**< shut down by quiesce, closed at the end; [n_quiesced] */
-    uint32_t n_quiesced;
+    struct xn_tokens *tokens;
+    struct xn_clients *clients;
+    uint64_t seed;              /**< of clients' keys */
+    struct xn_pool *codecs;     /**< struct xn_codec */
+    uint64_t span_seed;         /**< random */
+    _Atomic uint64_t spans;     /**< relaxed: a count, of spans given out */
     pthread_mutex_t links_lock; /**< guards first_link, the list and linger */
     struct xn_link *first_link;
     struct xn_linger linger;
     pthread_t sweeper;
     bool sweeping;
-    uint32_t n_sweeps;     /**< of the sweeper */
-    int sweep_fd, stop_fd; /**< epoll of lingering connections; eventfd in it: stop */
-    atomic_uint n_threads; /**< relaxed: named so far */
-    atomic_bool quiesced;  /**< relaxed: answers carry Connection: close */
+    uint32_t n_sweeps;        /**< of the sweeper */
+    uint64_t sweep_active_ns; /**< of the sweeper: when it last saw an inference request under way */
+    uint64_t
+        sweep_quiesced_ns; /**< of the sweeper: for how long the server has been stopping with none under way; 0: it is not */
+    int sweep_fd, stop_fd;        /**< epoll of lingering connections; eventfd in it: stop */
+    atomic_uint n_threads;        /**< relaxed: named so far */
+    _Atomic uint64_t quiesced_ns; /**< relaxed: since then answers carry Connection: close; XN_NEVER_NS: not yet */
     /** Relaxed, and an update may be lost: from the end of a batch until an answer is handed over, smoothed, and its mean deviation; ns. */
     _Atomic uint64_t answer_ns, answer_deviation_ns;
 };
@@ -189,8 +263,9 @@ enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection
  *  by answering MHD_NO. */
 void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_route route, uint64_t start_ns,
                         int error_code, const struct xn_error *error);
-/** The bare answer: status line, headers, {"error": "..."}. Never blocks. Returns false where the socket did not take all of it. */
-bool xn_http_send_error(int fd, const struct xn_status *status, const char *text);
+/** The bare answer: status line, headers, {"error": "..."}. Never blocks. Returns false where the connection did not take all of it. Threads: the
+ *  connection's; where it is plain, any. */
+bool xn_http_send_error(const struct xn_link *link, const struct xn_status *status, const char *text);
 
 /** `value` (taken over; NULL: no memory) as JSON. */
 enum MHD_Result xn_http_answer_json(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
@@ -261,9 +336,10 @@ XN_MUST_CHECK int xn_post_parse_logging(json_t *body, enum xn_log_level level, e
 
 /* infer.c */
 
-/** First callback of POST /infer or v2 infer: admit or refuse. `model_name` NULL: the default. */
+/** First callback of POST /infer or v2 infer: admit or refuse. `model_name` NULL: the default. `*who` is moved into the call. */
 enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *connection, enum xn_route route,
-                              struct xn_link *link, const char *model_name, const char *version, void **ret_call);
+                              struct xn_link *link, const struct xn_who *who, const char *model_name,
+                              const char *version, void **ret_call);
 /** The request is over, answered or not. */
 void xn_call_end(struct xn_call *call);
 

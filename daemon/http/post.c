@@ -110,7 +110,7 @@ int xn_post_json(struct xn_post *post, json_t **ret_object)
 
 int xn_post_allowed(struct xn_post *post)
 {
-    if (atomic_load_explicit(&post->http->quiesced, memory_order_relaxed))
+    if (atomic_load_explicit(&post->http->quiesced_ns, memory_order_relaxed) != XN_NEVER_NS)
         return xn_error_set(&post->error, -ESHUTDOWN, "the server is stopping");
     if (post->http->config->repository.control == XN_CONTROL_EXPLICIT)
         return 0;

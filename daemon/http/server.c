@@ -6,10 +6,10 @@
  * cleans up on its own thread. Who ends a connection is decided by compare-and-swap on link->phase: its epoll thread by entering the next phase, or the
  * sweep by XN_LINK_SWEPT. links_lock keeps a descriptor from being closed and reused under the sweep: MHD tells us of the end (link_closed) before it
  * closes. The same thread lets connections linger (linger.c). */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,10 +39,9 @@
 #define SETTLED_NS             (XN_NS_PER_S / 2) /* younger phases are not looked at */
 #define LONG_IDLE_NS                                                                                                   \
     (2 * XN_NS_PER_S) /* connections idle for longer are asked less often how they are: every 16th sweep */
-#define LONG_IDLE_SWEEPS 16u
-#define STATE_CLOSE_WAIT                                                                                               \
-    8 /* of tcpi_state; <linux/tcp.h>, which has all of tcp_info, does not go with <netinet/tcp.h>, which names it */
-#define CUT_SHORT "the connection was closed before the request was complete"
+#define LONG_IDLE_SWEEPS    16u
+#define QUIESCED_HEADERS_NS (2 * XN_NS_PER_S) /* once the server stops, headers may take this long */
+#define CUT_SHORT           "the connection was closed before the request was complete"
 
 /* ---- connections -------------------------------------------------------------------------------------------------- */
 
@@ -86,9 +85,10 @@ static void name_thread(struct xn_http *http)
     pthread_setname_np(pthread_self(), name);
 }
 
-static void link_opened(struct xn_http *http, struct MHD_Connection *connection, void **context)
+static void link_opened(const struct xn_door *door, struct MHD_Connection *connection, void **context)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct xn_http *http = door->http;
     struct xn_link *link = xn_pool_take(http->links);
 
     name_thread(http);
@@ -97,6 +97,11 @@ static void link_opened(struct xn_http *http, struct MHD_Connection *connection,
         return; /* not swept; MHD's own timeout still holds */
     link->fd = info ? info->connect_fd : -1;
     link->linger = false;
+    link->door = door;
+    const union MHD_ConnectionInfo *tls = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    link->tls = tls ? tls->tls_session : NULL;
+    const union MHD_ConnectionInfo *peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    link->peer = xn_http_peer(http, link->fd, peer ? peer->client_addr : NULL);
     atomic_store_explicit(&link->fresh, true, memory_order_relaxed);
     atomic_store_explicit(&link->phase, phase_word(XN_PHASE_IDLE, xn_clock_now_ns()), memory_order_relaxed);
     pthread_mutex_lock(&http->links_lock);
@@ -126,10 +131,12 @@ static void link_closed(struct xn_http *http, struct xn_link *link)
 static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
+    const struct xn_door *door = cls;
+
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        link_opened(cls, connection, context);
+        link_opened(door, connection, context);
     else
-        link_closed(cls, *context);
+        link_closed(door->http, *context);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **call,
@@ -145,9 +152,11 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ca
 
 /* ---- sweep -------------------------------------------------------------------------------------------------------- */
 
-/* Have bytes come since the connection became idle, `age_ns` ago? */
+/* Have bytes come since the connection became idle, `age_ns` ago? Of a unix socket (`info` is all zero) the kernel does not tell. */
 static bool headers_under_way(const struct xn_link *link, const struct tcp_info *info, uint64_t age_ns)
 {
+    if (info->tcpi_state == 0)
+        return false;
     if (atomic_load_explicit(&link->fresh, memory_order_relaxed))
         return info->tcpi_bytes_received > 0;
     return info->tcpi_last_data_recv + HEADERS_SLACK_MS < age_ns / XN_NS_PER_MS;
@@ -155,11 +164,13 @@ static bool headers_under_way(const struct xn_link *link, const struct tcp_info 
 
 /* The client has shut its side down, and all that it sent has been read. MHD misses that where the end comes together with the last bytes: its
  * epoll is edge-triggered, and a short read is taken for all there is. */
-static bool peer_closed(const struct xn_link *link, const struct tcp_info *info)
+static bool peer_closed(const struct xn_link *link)
 {
+    struct pollfd look = {.fd = link->fd, .events = POLLRDHUP};
     int unread = 0;
 
-    return info->tcpi_state == STATE_CLOSE_WAIT && ioctl(link->fd, FIONREAD, &unread) == 0 && unread == 0;
+    return poll(&look, 1, 0) > 0 && (look.revents & POLLRDHUP) && ioctl(link->fd, FIONREAD, &unread) == 0 &&
+           unread == 0;
 }
 
 /* Why a connection is to be ended. */
@@ -177,7 +188,13 @@ static struct verdict judge_idle(const struct xn_http *http, const struct xn_lin
     uint64_t body_ns = http->config->http.body_timeout_s * XN_NS_PER_S;
     bool headers = headers_under_way(link, info, age_ns);
 
-    if (peer_closed(link, info))
+    if (http->sweep_quiesced_ns > 0) {
+        /* A client that has just connected, or got an answer before we began to stop, may be about to send. */
+        idle_ns = SETTLED_NS;
+        body_ns = QUIESCED_HEADERS_NS;
+        age_ns = XN_MIN(age_ns, http->sweep_quiesced_ns);
+    }
+    if (peer_closed(link))
         return (struct verdict){true, -EINVAL, headers ? CUT_SHORT : NULL};
     if (!headers)
         return (struct verdict){.end = age_ns >= idle_ns};
@@ -195,15 +212,15 @@ static struct verdict judge(const struct xn_http *http, const struct xn_link *li
     if (phase == XN_PHASE_WORK || age_ns < SETTLED_NS)
         return (struct verdict){0};
     /* With many connections most are idle; whether their time is over needs no system call. */
-    if (phase == XN_PHASE_IDLE && age_ns >= LONG_IDLE_NS && age_ns < http->config->http.idle_timeout_s * XN_NS_PER_S &&
-        http->n_sweeps % LONG_IDLE_SWEEPS != 0)
+    if (phase == XN_PHASE_IDLE && http->sweep_quiesced_ns == 0 && age_ns >= LONG_IDLE_NS &&
+        age_ns < http->config->http.idle_timeout_s * XN_NS_PER_S && http->n_sweeps % LONG_IDLE_SWEEPS != 0)
         return (struct verdict){0};
     if (phase == XN_PHASE_SEND)
         return (struct verdict){.end = age_ns >= body_ns};
     (void)getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes); /* where it fails, nothing is known */
     if (phase == XN_PHASE_IDLE)
         return judge_idle(http, link, &info, age_ns);
-    if (peer_closed(link, &info))
+    if (peer_closed(link))
         return (struct verdict){true, -EINVAL, CUT_SHORT};
     return (struct verdict){age_ns >= body_ns, -ETIME,
                             "the request's body did not arrive in time (http.body_timeout_s)"};
@@ -222,7 +239,8 @@ static void sweep_link(struct xn_http *http, struct xn_link *link, uint64_t now_
         return; /* in time, or it went on just now */
     if (verdict.text) {
         struct xn_status status = xn_status_of(verdict.error);
-        (void)xn_http_send_error(link->fd, &status, verdict.text);
+        if (!link->tls) /* only its own thread may encrypt */
+            (void)xn_http_send_error(link, &status, verdict.text);
         xn_metrics_reject(http->next.metrics, status.reject);
     }
     (void)shutdown(link->fd, SHUT_RDWR);
@@ -230,6 +248,12 @@ static void sweep_link(struct xn_http *http, struct xn_link *link, uint64_t now_
 
 static void sweep(struct xn_http *http, uint64_t now_ns)
 {
+    uint64_t quiesced_ns = atomic_load_explicit(&http->quiesced_ns, memory_order_relaxed);
+
+    if (xn_http_active(http) > 0)
+        http->sweep_active_ns = now_ns;
+    quiesced_ns = XN_MAX(quiesced_ns, http->sweep_active_ns);
+    http->sweep_quiesced_ns = quiesced_ns < now_ns ? now_ns - quiesced_ns : 0;
     pthread_mutex_lock(&http->links_lock);
     for (struct xn_link *link = http->first_link; link; link = link->next)
         sweep_link(http, link, now_ns);
@@ -274,51 +298,6 @@ static void *sweep_main(void *argument)
 
 /* ---- life --------------------------------------------------------------------------------------------------------- */
 
-static int parse_address(const struct xn_config_listener *listener, struct sockaddr_storage *ret, socklen_t *ret_bytes,
-                         struct xn_error *error)
-{
-    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)ret;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)ret;
-
-    memset(ret, 0, sizeof(*ret));
-    if (inet_pton(AF_INET, listener->address, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(listener->port);
-        *ret_bytes = sizeof(*v4);
-    } else if (inet_pton(AF_INET6, listener->address, &v6->sin6_addr) == 1) {
-        v6->sin6_family = AF_INET6;
-        v6->sin6_port = htons(listener->port);
-        *ret_bytes = sizeof(*v6);
-    } else {
-        return xn_error_set(error, -EINVAL, "listen: \"%s\" is not an IPv4 or IPv6 address", listener->address);
-    }
-    return 0;
-}
-
-/* Our own socket, so that an address in use is told by name and errno. */
-static int open_socket(const struct xn_config_listener *listener, struct xn_error *error)
-{
-    struct sockaddr_storage address;
-    socklen_t bytes = 0;
-    int on = 1;
-
-    int r = parse_address(listener, &address, &bytes, error);
-    if (r < 0)
-        return r;
-    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return xn_error_set(error, -errno, "socket: %s", strerror(errno));
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-        (address.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
-        bind(fd, (const struct sockaddr *)&address, bytes) < 0 || listen(fd, 1024) < 0) {
-        r = -errno;
-        close(fd);
-        return xn_error_set(error, r, "cannot listen on %s port %u: %s", listener->address, listener->port,
-                            strerror(-r));
-    }
-    return fd;
-}
-
 static uint32_t thread_count(const struct xn_config *config)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -328,31 +307,51 @@ static uint32_t thread_count(const struct xn_config *config)
     return cpus < 1 ? 1 : XN_MIN((uint32_t)cpus, THREADS_AUTOMATIC_MAX);
 }
 
-static int start_daemon(struct xn_http *http, uint32_t i, struct xn_error *error)
+static uint32_t threads_of(const struct xn_config *config)
 {
-    const struct xn_config *config = http->config;
-    int fd = open_socket(&config->listeners[i], error);
-
-    if (fd < 0)
-        return fd;
     uint32_t threads = XN_MIN(thread_count(config), config->http.connections);
+
     threads = XN_MAX(threads, (uint32_t)xn_div_up(config->http.connections, THREAD_CONNECTIONS_MAX));
-    http->daemons[i] = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL, xn_http_handle, http,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0,
-        MHD_OPTION_CONNECTION_LIMIT, config->http.connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+    return threads > 1 ? threads : 0; /* MHD's own for one */
+}
+
+static int start_daemon(struct xn_door *door, const struct xn_config_listener *listener, struct xn_error *error)
+{
+    const struct xn_config *config = door->http->config;
+    const struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)XN_TLS_PRIORITIES},
+        {MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *)(uintptr_t)xn_tls_retrieve},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    char where[160];
+
+    door->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | (door->tls ? MHD_USE_TLS : 0u), 0,
+        NULL, NULL, xn_http_handle, door->http, MHD_OPTION_LISTEN_SOCKET, door->socket.fd, MHD_OPTION_THREAD_POOL_SIZE,
+        threads_of(config), MHD_OPTION_CONNECTION_LIMIT, config->http.connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
         config->http.connections_per_ip, MHD_OPTION_CONNECTION_TIMEOUT,
         config->http.idle_timeout_s + config->http.body_timeout_s + BACKUP_TIMEOUT_S,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-        NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
-    if (!http->daemons[i]) {
-        close(fd);
-        return xn_error_set(error, -EIO,
-                            "the HTTP server for %s port %u did not start (threads or descriptors: see ulimit)",
-                            config->listeners[i].address, config->listeners[i].port);
-    }
-    http->n_daemons++;
+        NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, door, MHD_OPTION_ARRAY, door->tls ? tls : none,
+        MHD_OPTION_END);
+    if (!door->daemon)
+        return xn_error_set(error, -EIO, "the HTTP server for %s did not start (threads or descriptors: see ulimit)",
+                            xn_listen_describe(listener, where, sizeof(where)));
     return 0;
+}
+
+static int open_doors(struct xn_http *http, struct xn_error *error)
+{
+    struct xn_listening sockets[XN_CONFIG_LISTENERS_MAX];
+    const struct xn_config *config = http->config;
+
+    int r = xn_listen_open(config, sockets, error);
+    for (uint32_t i = 0; i < config->n_listeners; i++)
+        http->doors[i].socket = sockets[i];
+    for (uint32_t i = 0; r >= 0 && i < config->n_listeners; i++)
+        r = start_daemon(&http->doors[i], &config->listeners[i], error);
+    return r;
 }
 
 /* MHD does not fail gracefully when it runs out of descriptors: a limit too low for the configured connections is an error at start. */
@@ -389,27 +388,50 @@ static int start_sweeper(struct xn_http *http, struct xn_error *error)
     return 0;
 }
 
-static int start(struct xn_http *http, struct xn_error *error)
+static int make_tables(struct xn_http *http, struct xn_error *error)
 {
     const struct xn_config *config = http->config;
     size_t connections = (size_t)config->http.connections * config->n_listeners;
 
-    int r = raise_descriptor_limit(config, error);
-    if (r < 0)
-        return r;
-    r = xn_pool_new(sizeof(struct xn_link), connections, &http->links);
+    int r = xn_pool_new(sizeof(struct xn_link), connections, &http->links);
     if (r >= 0)
         r = xn_pool_new(sizeof(struct xn_call), connections, &http->calls);
+    if (r >= 0)
+        r = xn_clients_new(config->limits.client_requests, config->limits.client_requests_per_s, &http->clients);
+    if (r >= 0)
+        r = xn_tokens_new(&http->tokens);
+    for (uint32_t i = 0; r >= 0 && i < config->n_listeners; i++) {
+        if (config->listeners[i].certificate)
+            r = xn_tls_new(&http->doors[i].tls);
+    }
     if (r >= 0) /* one for each body that comes in, and one for each thread's answer */
         r = xn_pool_new(xn_codec_bytes(), config->limits.requests + CODECS_TO_ANSWER, &http->codecs);
     if (r >= 0)
         r = xn_pool_new(sizeof(struct xn_post), XN_POSTS_MAX, &http->posts);
     if (r < 0)
         return xn_error_set(error, r, "no memory for %zu connections", connections);
+    if (getrandom(&http->seed, sizeof(http->seed), 0) != (ssize_t)sizeof(http->seed))
+        http->seed = xn_clock_now_ns(); /* the worst is that limits of two clients can be made one */
+    return 0;
+}
+
+static int start(struct xn_http *http, struct xn_error *error)
+{
+    const struct xn_config *config = http->config;
+    struct xn_http_secrets *secrets;
+
+    int r = raise_descriptor_limit(config, error);
+    if (r >= 0)
+        r = make_tables(http, error);
+    if (r >= 0)
+        r = xn_http_secrets_read(config, config->tokens, &secrets, error);
+    if (r < 0)
+        return r;
+    xn_http_secrets_take(http, secrets);
+    xn_metrics_add_source(http->next.metrics,
+                          &(struct xn_metrics_source){.user = http->tokens, .render = xn_tokens_render});
     r = start_sweeper(http, error);
-    for (uint32_t i = 0; r >= 0 && i < config->n_listeners; i++)
-        r = start_daemon(http, i, error);
-    return r;
+    return r < 0 ? r : open_doors(http, error);
 }
 
 int xn_http_new(const struct xn_config *config, const struct xn_http_next *next, struct xn_http **ret_http,
@@ -423,6 +445,9 @@ int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
     http->config = config;
     http->next = *next;
     http->sweep_fd = http->stop_fd = -1;
+    http->quiesced_ns = XN_NEVER_NS;
+    for (uint32_t i = 0; i < XN_CONFIG_LISTENERS_MAX; i++)
+        http->doors[i] = (struct xn_door){.http = http, .socket.fd = -1};
     if (getrandom(&http->span_seed, sizeof(http->span_seed), GRND_NONBLOCK) < 0)
         http->span_seed = xn_clock_now_ns();
     pthread_mutex_init(&http->links_lock, NULL);
@@ -437,22 +462,28 @@ int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
 
 uint16_t xn_http_port(const struct xn_http *http, uint32_t i)
 {
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->daemons[i], MHD_DAEMON_INFO_BIND_PORT);
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->doors[i].daemon, MHD_DAEMON_INFO_BIND_PORT);
 
     return info ? info->port : 0;
 }
 
-/* The sockets stop listening at once, and are closed at the end: an epoll thread may be about to accept on one. */
+/* The sockets are closed at the end: an epoll thread may be about to accept on one. What it accepts is served. */
 void xn_http_quiesce(struct xn_http *http)
 {
-    atomic_store_explicit(&http->quiesced, true, memory_order_relaxed);
-    for (uint32_t i = 0; i < http->n_daemons; i++) {
-        int fd = MHD_quiesce_daemon(http->daemons[i]);
-        if (fd < 0)
-            continue;
-        (void)shutdown(fd, SHUT_RDWR);
-        http->listen_fds[http->n_quiesced++] = fd;
+    if (atomic_load_explicit(&http->quiesced_ns, memory_order_relaxed) != XN_NEVER_NS)
+        return;
+    atomic_store_explicit(&http->quiesced_ns, xn_clock_now_ns(), memory_order_relaxed);
+    for (uint32_t i = 0; i < http->config->n_listeners; i++) {
+        struct xn_door *door = &http->doors[i];
+        if (door->daemon)
+            (void)MHD_quiesce_daemon(door->daemon);
+        xn_listen_end(&door->socket, &http->config->listeners[i]);
     }
+}
+
+size_t xn_http_open(const struct xn_http *http)
+{
+    return xn_pool_used(http->links);
 }
 
 size_t xn_http_active(const struct xn_http *http)
@@ -478,11 +509,17 @@ void xn_http_free(struct xn_http *http)
 {
     if (!http)
         return;
-    for (uint32_t i = 0; i < http->n_daemons; i++)
-        MHD_stop_daemon(http->daemons[i]);
-    for (uint32_t i = 0; i < http->n_quiesced; i++)
-        close(http->listen_fds[i]);
+    xn_http_quiesce(http); /* so that the sockets are ours to close */
+    for (uint32_t i = 0; i < http->config->n_listeners; i++) {
+        struct xn_door *door = &http->doors[i];
+        if (door->daemon)
+            MHD_stop_daemon(door->daemon);
+        xn_listen_close(&door->socket, &http->config->listeners[i]);
+        xn_tls_free(door->tls);
+    }
     stop_sweeper(http);
+    xn_clients_free(http->clients);
+    xn_tokens_free(http->tokens);
     xn_pool_free(http->calls);
     xn_pool_free(http->codecs);
     xn_pool_free(http->posts);

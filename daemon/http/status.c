@@ -10,8 +10,9 @@ static const struct {
 } table[] = {
     {-EINVAL, {400, XN_REJECT_BAD_REQUEST, 0}},            /* malformed request or tensor */
     {-EBADMSG, {400, XN_REJECT_BAD_IMAGE, 0}},             /* truncated or corrupt image */
+    {-EACCES, {401, XN_REJECT_UNAUTHORIZED, 0}},           /* no token, or one that is not known */
+    {-EPERM, {403, XN_REJECT_FORBIDDEN, 0}},               /* the token's roles are not enough, or not here */
     {-ENOENT, {404, XN_REJECT_UNKNOWN_MODEL, 0}},          /* no such model */
-    {-EPERM, {403, XN_REJECT_FORBIDDEN, 0}},               /* not allowed here */
     {-ENXIO, {404, XN_REJECT_NOT_FOUND, 0}},               /* no such route */
     {-ENOTTY, {405, XN_REJECT_METHOD, 0}},                 /* a route, but not with this method */
     {-ETIME, {408, XN_REJECT_SLOW_CLIENT, 0}},             /* the body took too long to arrive */
@@ -21,6 +22,7 @@ static const struct {
     {-EMEDIUMTYPE, {415, XN_REJECT_UNSUPPORTED_MEDIA, 0}}, /* neither JPEG nor PNG, CMYK ... */
     {-EOPNOTSUPP, {501, XN_REJECT_BAD_REQUEST, 0}},        /* an encoding or extension that is not there */
     {-EDQUOT, {429, XN_REJECT_SHARE, 1}},                  /* this client has its share of what waits */
+    {-EUSERS, {429, XN_REJECT_CLIENT_LIMIT, 1}},           /* this client has reached a limit of its own */
     {-ENOBUFS, {503, XN_REJECT_QUEUE_FULL, 1}},            /* queue full */
     {-EBUSY, {503, XN_REJECT_DEADLINE, 1}},                /* it could not be done before its deadline */
     {-EAGAIN, {503, XN_REJECT_NO_BUFFER, 1}},              /* no request or buffer free */

@@ -259,9 +259,9 @@ static const char *const route_names[XN_ROUTE_COUNT] = {"infer",  "v2_infer", "v
                                                         "health", "index",    "other"};
 static const char *const stage_names[XN_STAGE_COUNT] = {"receive", "decode", "queue", "execute", "respond"};
 static const char *const reject_names[XN_REJECT_COUNT] = {
-    "bad_request", "bad_image",   "unsupported_media", "too_large", "unknown_model", "queue_full",
-    "share",       "forbidden",   "deadline",          "no_buffer", "timeout",       "shutdown",
-    "accelerator", "slow_client", "not_found",         "method",    "internal",
+    "bad_request",  "bad_image",    "unsupported_media", "too_large", "unknown_model", "queue_full", "share",
+    "client_limit", "unauthorized", "forbidden",         "deadline",  "no_buffer",     "timeout",    "shutdown",
+    "accelerator",  "slow_client",  "not_found",         "method",    "internal",
 };
 
 const char *xn_reject_name(enum xn_reject reason)

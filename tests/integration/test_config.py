@@ -172,6 +172,7 @@ def test_same_verdict_on_sections(tmp_path: Path, key: str) -> None:
     {**BASE, "models": [{"path": "a", "name": ".a"}]}, {**BASE, "models": [{"path": "a", "name": "a" * 63}]},
     {**BASE, "models": [{"path": "a", "name": "a" * 64}]}, {"models": [{"path": "a" * 4095}]}, {"models": [{"path": "a" * 4096}]},
     {**BASE, "listen": [{"address": "::1", "port": 1}, {"address": "127.0.0.1"}]},
+    {**BASE, "listen": [{"certificate": "c", "key": "k", "name": "xnord.socket"}, {"unix": "s", "mode": "0600"}]}, {**BASE, "listen": [{"key": "k"}]},
 ], ids=lambda d: json.dumps(d)[:60])
 def test_same_verdict(tmp_path: Path, document: Any) -> None:
     assert_same_verdict(tmp_path, document)
@@ -179,6 +180,7 @@ def test_same_verdict(tmp_path: Path, document: Any) -> None:
 
 @pytest.mark.parametrize(("document", "message"), [
     ({"models": [{"path": "a", "name": "x"}, {"path": "b", "name": "x"}]}, "models[1].name: must differ from models[0].name"),
+    ({**BASE, "listen": [{"unix": "a"}, {"unix": "a"}]}, "listen[1]: is the same as listen[0]"),
     ({"models": [{"path": "a", "name": "x"}], "default_model": "y"}, "default_model: must be the name of one of the models"),
     ({**BASE, "listen": [{"address": "localhost"}]}, "listen[0].address: must be an IPv4 or IPv6 address"),
     ({**BASE, "listen": [{}, {}]}, "listen[1]: is the same as listen[0]"),

@@ -27,7 +27,7 @@ from xrt_support import needs_cards
 from xnortrain.xnorfile import Network
 
 XNORCTL = XNORD.with_name("xnorctl")
-COMMANDS = ("infer", "models", "load", "unload", "stats", "log", "status", "inspect", "run", "eval", "bench")
+COMMANDS = ("infer", "models", "load", "unload", "stats", "log", "status", "inspect", "run", "eval", "bench", "token")
 SHIPPED = ROOT / "models/fashion-mnist/fashion-mnist.xnor"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = 6
@@ -89,7 +89,7 @@ def test_help_and_man_page_know_the_same_options(command: str) -> None:
     page = (ROOT / "docs/man/xnorctl.1").read_text()
     section = re.search(rf"^\.Ss {command}\n(.*?)(?=^\.S[sh] )", page, re.M | re.S)
     assert section, f"xnorctl.1 has no section of {command}"
-    common = {"url", "json", "help"}
+    common = {"url", "cacert", "insecure", "token-file", "json", "help"}
     has = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", text, re.M)) - common
     told = set(re.findall(r"^\.It Fl (?:\w , Fl )?-([a-z0-9-]+)", section[1], re.M))
     assert has == told

@@ -46,7 +46,7 @@ def test_xnord() -> None:
     assert "libxrt" not in told["Depends"], "who has no card need not install XRT"
     assert told["Suggests"] == "libxrt1, xnord-vcard"
     assert {"./usr/bin/xnord", "./usr/bin/xnorctl", "./etc/xnord/xnord.json", "./usr/share/man/man8/xnord.8.gz", "./usr/share/man/man1/xnorctl.1.gz",
-            "./lib/systemd/system/xnord.service", "./usr/share/xnord/models/fashion-mnist.xnor"} <= files
+            "./lib/systemd/system/xnord.service", "./lib/systemd/system/xnord.socket", "./usr/share/xnord/models/fashion-mnist.xnor"} <= files
     assert not [path for path in files if "vcard" in path]
     if run("dpkg", "--print-architecture").strip() == "amd64":
         assert "./usr/lib/xnord/xnor-xrt.so" in files

@@ -286,7 +286,7 @@ static const struct {
     const char *name;
     double cap_share, budget_share;
     uint32_t delay_us;
-} savings[] = {{"speed", 0, 0, 0}, {"eco", 1, 0, 10000}, {"eco, cap of half", 0.5, 0, 10000}};
+} savings[] = {{"speed", 0, 0, 0}, {"eco", 1, 0, 10000}, {"eco-half", 0.5, 0, 10000}};
 
 static int save_one(const struct sim_comparison *c, double load, size_t how)
 {

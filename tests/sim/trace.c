@@ -11,7 +11,7 @@ struct builder {
     struct sim_trace *trace;
     size_t capacity;
     const struct sim_stream *stream;
-    struct sim_random random;
+    struct sim_random random, bursts; /* bursts come at the same times whatever the rate is */
 };
 
 static int grow(struct builder *b)
@@ -76,11 +76,11 @@ static int add_bursty(struct builder *b, double duration_ns)
     int r = 0;
 
     while (r == 0 && t < duration_ns) {
-        t += sim_exponential(&b->random, off_ns);
-        double end = fmin(t + sim_exponential(&b->random, s->on_ns), duration_ns);
+        t += sim_exponential(&b->bursts, off_ns);
+        double end = fmin(t + sim_exponential(&b->bursts, s->on_ns), duration_ns);
         for (t += sim_exponential(&b->random, gap_ns); r == 0 && t < end; t += sim_exponential(&b->random, gap_ns))
             r = add(b, t);
-        t = fmax(t, end);
+        t = end;
     }
     return r;
 }
@@ -115,6 +115,7 @@ int sim_trace_new(const struct sim_scenario *scenario, struct sim_trace *ret_tra
     for (uint32_t i = 0; r == 0 && i < scenario->n_streams; i++) {
         b.stream = &scenario->streams[i];
         b.random = sim_random_of(scenario->seed, 1000 + i);
+        b.bursts = sim_random_of(scenario->seed, 2000 + i);
         if (b.stream->process == SIM_VOLLEY)
             r = add_volleys(&b, duration_ns);
         else if (b.stream->process == SIM_BURSTY)

@@ -90,12 +90,12 @@ def test_links_in_documents(name: str) -> None:
             assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}, which is not there"
 
 
-def test_systemd_unit() -> None:
+@pytest.mark.parametrize("unit", ["xnord.service", "xnord.socket"])
+def test_systemd_unit(unit: str) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
-    unit = ROOT / "packaging/systemd/xnord.service"
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
-    complaints = [line for line in done.stderr.splitlines() if "xnord.service" in line and "is not executable" not in line]
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(ROOT / "packaging/systemd" / unit)], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if unit in line and "is not executable" not in line]
     assert not complaints, "\n".join(complaints)
 
 

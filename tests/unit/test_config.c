@@ -212,7 +212,11 @@ static void test_overrides(void **state)
         load(&config, "{\"models\": [{\"path\": \"m\", \"name\": \"m\"}], \"default_model\": \"m\"}", &error), 0);
     assert_int_equal(xn_config_set_listen(&config, 0, "0.0.0.0:0", &error), 0);
     assert_int_equal(xn_config_set_listen(&config, 1, "[::1]:65535", &error), 0);
-    assert_int_equal(config.n_listeners, 2);
+    assert_int_equal(xn_config_set_listen(&config, 2, "unix:/run/x:1", &error), 0);
+    assert_int_equal(config.n_listeners, 3);
+    assert_string_equal(config.listeners[2].unix_path, "/run/x:1");
+    assert_int_equal(config.listeners[2].mode, 1);
+    assert_null(config.listeners[0].unix_path);
     assert_string_equal(config.listeners[0].address, "0.0.0.0");
     assert_int_equal(config.listeners[0].port, 0);
     assert_string_equal(config.listeners[1].address, "::1");
