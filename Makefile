@@ -197,6 +197,11 @@ bench-xrt: ## Of this, XRT's part alone: the cost of a run over bare calls, and 
 	@$(MAKE) --no-print-directory all bench-programs >&2
 	@$(PYTHON) tests/bench/run --build $(BUILD) --only-xrt
 
+bench-serving: ## Measure what the scheduler promises, through the daemon on virtual cards: overload, deadlines, fairness, eco; prints JSON
+	@packaging/install-deps build demo test bench
+	@$(MAKE) --no-print-directory all bench-programs >&2
+	@$(PYTHON) tests/bench/overload --build $(BUILD)
+
 bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engine (from PyPI, in .venv-bench-*); prints a table
 	@packaging/install-deps build bench
 	@$(MAKE) --no-print-directory bench-programs >&2
@@ -264,7 +269,7 @@ deb-test: deb ## Check the Debian packages: control fields, contents, and the vi
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -414,7 +414,9 @@ def test_thousands_of_bad_requests_leave_nothing_behind(server: Daemon) -> None:
     after = misbehave(4000)
     assert settled_descriptors(server, idle) <= idle, SEED
     # Every request and buffer is back: as many good requests as ever, and nothing is in flight.
-    assert server.get("/v1/status").json()["requests_active"] == 0
+    deadline = time.monotonic() + PATIENCE_S
+    while server.get("/v1/status").json()["requests_active"] > 0:  # who worked for a client that left lets go a moment after the connection
+        assert time.monotonic() < deadline, SEED
     if b"__asan_init" in XNORD.read_bytes() or b"__tsan_init" in XNORD.read_bytes():
         print("SKIP resident memory: a sanitizer keeps freed memory")
     else:
