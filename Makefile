@@ -7,6 +7,8 @@ VARIANT ?= release
 BUILD   := build/$(VARIANT)
 PYTHON  ?= /usr/bin/python3
 PREFIX  ?= /usr
+# As many jobs as there are processors, also where `make` was called without -j.
+SUBMAKE  = --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
 SYSROOT := build/sysroot-arm64
@@ -123,88 +125,89 @@ deps: ## Install the Debian packages to build, test, measure and train
 
 demo: ## Serve the shipped network on this machine's CPU, classify sample images over HTTP (KEEP=1 leaves it serving; ACCEL=vcard: on a virtual FPGA card)
 	@packaging/install-deps build demo $(if $(filter vcard,$(ACCEL)),test)
-	@$(MAKE) --no-print-directory all $(if $(filter vcard,$(ACCEL)),vcard-programs $(BUILD)/libxnor-sim-hls-2t.so)
+	@$(MAKE) $(SUBMAKE) all $(if $(filter vcard,$(ACCEL)),vcard-programs $(BUILD)/libxnor-sim-hls-2t.so)
 	@BUILD=$(BUILD) KEEP=$(KEEP) ACCEL=$(ACCEL) packaging/demo
 
-test: ## Build and run every suite
-	@packaging/install-deps build demo test rtl
-	@$(MAKE) --no-print-directory all test-programs hls-programs rtl-programs
-	@$(MAKE) --no-print-directory VARIANT=clang all test-programs
-	@$(MAKE) --no-print-directory VARIANT=asan all test-programs
-	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
+INTEROP_SECONDS ?= 60
+test: ## Build and run every suite (INTEROP_SECONDS, 60: what clients from PyPI may take to install; those that do not are skipped)
+	@packaging/install-deps build demo test rtl conformance
+	@tests/interop/install --within $(INTEROP_SECONDS) clients perf-analyzer
+	@$(MAKE) $(SUBMAKE) all test-programs hls-programs rtl-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=clang all test-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=asan all test-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=tsan all test-programs
 	@$(PYTHON) tests/run --build $(BUILD) --clang build/clang --asan build/asan --tsan build/tsan
 
 test-fast: ## Unit, conformance and kernel suites of one variant only
-	@$(MAKE) --no-print-directory all test-programs
+	@$(MAKE) $(SUBMAKE) all test-programs
 	@$(PYTHON) tests/run --build $(BUILD) unit checkasm conformance fuzz
 
 asan: ## Unit, conformance, fuzz regression and integration suites under AddressSanitizer and UBSan
 	@packaging/install-deps build demo test
-	@$(MAKE) --no-print-directory VARIANT=asan all test-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=asan all test-programs
 	@$(PYTHON) tests/run --build build/asan unit checkasm conformance fuzz integration
 
 tsan: ## Unit, conformance and integration suites under ThreadSanitizer
 	@packaging/install-deps build demo test
-	@$(MAKE) --no-print-directory VARIANT=tsan all test-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=tsan all test-programs
 	@$(PYTHON) tests/run --build build/tsan unit checkasm conformance integration
 
 hls-test: ## The engine in HLS C++: each unit's bench, random and damaged programs against the scalar definition (SEEDS of each: 40)
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory hls-run
+	@$(MAKE) $(SUBMAKE) hls-run
 
 hls-asan: ## The same under AddressSanitizer and UBSan
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory VARIANT=asan hls-run
+	@$(MAKE) $(SUBMAKE) VARIANT=asan hls-run
 
 aarch64: ## Cross-build everything for 64-bit ARM, run the C suites under qemu-aarch64
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory VARIANT=aarch64 all test-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=aarch64 all test-programs
 	@$(PYTHON) tests/run --build build/aarch64 --emulator "qemu-aarch64 -cpu cortex-a53 -L $(SYSROOT)" unit checkasm conformance fuzz
 
 MODEL ?= models/fashion-mnist/fashion-mnist.xnor
 verify: ## PyTorch oracle = Python interpreter = C reference = CPU backend at every level, on the whole test set of MODEL (FOLDER: where its files lie)
 	@packaging/install-deps build demo test
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(SUBMAKE) all
 	PYTHONPATH=train $(PYTHON) -m xnortrain verify $(MODEL) --images all $(if $(FOLDER),--folder $(FOLDER)) --xnorctl $(BUILD)/xnorctl
 
 TRAIN_DEMO := build/train-demo
 train-demo: ## Train, export and verify a usable Fashion-MNIST network in some minutes (an interrupted one goes on)
 	@packaging/install-deps build demo test train
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) $(SUBMAKE) all
 	train/xnor-train train --config train/configs/demo.toml --run $(TRAIN_DEMO) --out $(TRAIN_DEMO)/fashion-demo.xnor
 	train/xnor-train verify $(TRAIN_DEMO)/fashion-demo.xnor --images all --xnorctl $(BUILD)/xnorctl
 
-conformance: ## Clients of others (tritonclient from PyPI, in .venv-conformance) against the daemon
+conformance: ## Programs of others against the daemon: Prometheus, and from PyPI (in .venv-conformance) tritonclient, perf_analyzer, KServe's client, schemathesis
 	@packaging/install-deps build test conformance
-	@$(MAKE) --no-print-directory $(BUILD)/xnord
-	@test -x .venv-conformance/bin/python || $(PYTHON) -m venv --system-site-packages .venv-conformance
-	@.venv-conformance/bin/pip install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
-	@XN_BUILD=$(BUILD) $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration/test_http_tritonclient.py
+	@$(MAKE) $(SUBMAKE) $(BUILD)/xnord
+	@tests/interop/install clients perf-analyzer kserve
+	@$(PYTHON) tests/run --build $(BUILD) interop
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Run every libFuzzer target for FUZZ_SECONDS (60)
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-programs
+	@$(MAKE) $(SUBMAKE) VARIANT=fuzz fuzz-programs
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
 
 bench: ## Measure backend, server, start-up and what there is of XRT; prints JSON
 	@packaging/install-deps build demo bench
-	@$(MAKE) --no-print-directory all bench-programs >&2
+	@$(MAKE) $(SUBMAKE) all bench-programs >&2
 	@$(PYTHON) tests/bench/run --build $(BUILD)
 
 bench-xrt: ## Of this, XRT's part alone: the cost of a run over bare calls, and how the daemon scales over the units of a virtual card
 	@packaging/install-deps build demo test bench
-	@$(MAKE) --no-print-directory all bench-programs >&2
+	@$(MAKE) $(SUBMAKE) all bench-programs >&2
 	@$(PYTHON) tests/bench/run --build $(BUILD) --only-xrt
 
 bench-serving: ## Measure what the scheduler promises, through the daemon on virtual cards: overload, deadlines, fairness, eco; prints JSON
 	@packaging/install-deps build demo test bench
-	@$(MAKE) --no-print-directory all bench-programs >&2
+	@$(MAKE) $(SUBMAKE) all bench-programs >&2
 	@$(PYTHON) tests/bench/overload --build $(BUILD)
 
 bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engine (from PyPI, in .venv-bench-*); prints a table
 	@packaging/install-deps build bench
-	@$(MAKE) --no-print-directory bench-programs >&2
+	@$(MAKE) $(SUBMAKE) bench-programs >&2
 	@test -x .venv-bench-ort/bin/python || $(PYTHON) -m venv .venv-bench-ort
 	@.venv-bench-ort/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-ort.txt
 	@test -x .venv-bench-larq/bin/python || $(PYTHON) -m venv .venv-bench-larq
@@ -214,19 +217,30 @@ bench-peers: ## Measure whole networks beside ONNX Runtime and Larq Compute Engi
 
 sim: ## Compare the scheduler with the policies of Triton, Clipper and AMD's server in the simulator; prints a table
 	@packaging/install-deps build
-	@$(MAKE) --no-print-directory sim-programs >&2
+	@$(MAKE) $(SUBMAKE) sim-programs >&2
 	@$(BUILD)/tests/sim/xnord-sim compare
 
 SEEDS ?= 100000
 sim-check: ## Run SEEDS (100000) random scenarios of the simulator, all invariants checked
 	@packaging/install-deps build
-	@$(MAKE) --no-print-directory sim-programs >&2
+	@$(MAKE) $(SUBMAKE) sim-programs >&2
 	@$(BUILD)/tests/sim/xnord-sim check --seed 1 --seeds $(SEEDS)
 
 sim-plots: ## Draw the pictures of docs/scheduling.md from the simulator
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory sim-programs >&2
+	@$(MAKE) $(SUBMAKE) sim-programs >&2
 	@$(PYTHON) tests/sim/plot --build $(BUILD) docs
+
+bench-servers: ## Measure what a request costs beside Triton's server and MLServer (from PyPI, in .venv-bench-*); prints a table
+	@packaging/install-deps build bench
+	@$(MAKE) $(SUBMAKE) all >&2
+	@test -x .venv-bench-triton/bin/python || $(PYTHON) -m venv .venv-bench-triton
+	@.venv-bench-triton/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/bench/peers/requirements-triton.txt || \
+	    echo "skipped: Triton's server does not install here" >&2
+	@test -x .venv-bench-mlserver/bin/python || $(PYTHON) -m venv .venv-bench-mlserver
+	@.venv-bench-mlserver/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements-mlserver.txt || \
+	    echo "skipped: MLServer does not install here" >&2
+	@$(PYTHON) tests/bench/peers/serving --build $(BUILD)
 
 format: ## Lay out all C sources with clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h')
@@ -269,7 +283,7 @@ deb-test: deb ## Check the Debian packages: control fields, contents, and the vi
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-servers bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -243,8 +243,8 @@ static int check(const struct xn_regions *regions, const char *name, const char 
 
     if (regions->count == 0)
         return xn_error_set(error, -EOPNOTSUPP, "shared memory is switched off (limits.shared_regions is 0)");
-    if (!name[0] || strlen(name) >= XN_REGION_NAME_BYTES)
-        return xn_error_set(error, -EINVAL, "the name of a shared memory region has 1 to %u bytes",
+    if (!name[0] || strlen(name) >= XN_REGION_NAME_BYTES || strchr(name, '/'))
+        return xn_error_set(error, -EINVAL, "the name of a shared memory region has 1 to %u bytes, and no \"/\"",
                             XN_REGION_NAME_BYTES - 1);
     if (!key_is_sound(key))
         return xn_error_set(

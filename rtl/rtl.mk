@@ -9,8 +9,6 @@ RTL_NETWORKS   := 8,8,4,12288,4096,1024# 4T
 RTL_IMAGES      = $(or $(IMAGES),3)
 rtl_library     = build/rtl/$(subst $(comma),-,$(1)).so
 RTL_TESTED      = $(or $(GEOMETRIES),$(RTL_GEOMETRIES))
-# Verilator's output and the test program are made side by side, also where `make` was called without -j.
-RTL_JOBS        = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j2)
 
 build/rtl/%.so: $(RTL_SRC)
 	@mkdir -p $(@D)
@@ -26,9 +24,9 @@ build/rtl/dsp/bench: rtl/gen/dsp.sv rtl/xn_dsp.sv rtl/xn_array.sv
 rtl-test: ## Random programs through the Verilated engine and the scalar definition: every word and cycle, a stalling memory, starts after errors (SEEDS of each: 60; GEOMETRIES: other ones, "8,4,4,256,256,64 ...")
 	@packaging/install-deps build test rtl
 	@mkdir -p build/rtl
-	@$(MAKE) --no-print-directory build/rtl/dsp/bench
+	@$(MAKE) $(SUBMAKE) build/rtl/dsp/bench
 	@build/rtl/dsp/bench +verilator+seed+$(or $(SEED),1)
-	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_simulators $(foreach g,$(RTL_TESTED),$(call rtl_library,$(g)))
+	@$(MAKE) $(SUBMAKE) $(BUILD)/tests/engine/test_simulators $(foreach g,$(RTL_TESTED),$(call rtl_library,$(g)))
 	@set -e; $(foreach g,$(RTL_TESTED),$(foreach how,--cycles --stalls --damaged, \
 	    $(BUILD)/tests/engine/test_simulators --geometry $(g) --seeds $(RTL_SEEDS) $(how) $(call rtl_library,$(g));))
 
@@ -38,7 +36,7 @@ rtl-formal: ## Properties of the RTL's units proven by yosys and z3 (RTL_FORMAL:
 
 rtl-networks: ## Shipped networks through the Verilated engine as 4T: exact logits, and the cycles of the model (IMAGES of each: 3)
 	@packaging/install-deps build test rtl
-	@$(MAKE) --no-print-directory $(RTL_JOBS) $(BUILD)/tests/engine/test_networks $(call rtl_library,$(RTL_NETWORKS))
+	@$(MAKE) $(SUBMAKE) $(BUILD)/tests/engine/test_networks $(call rtl_library,$(RTL_NETWORKS))
 	@$(BUILD)/tests/engine/test_networks --geometry 4T --cycles --images $(RTL_IMAGES) $(call rtl_library,$(RTL_NETWORKS)) $(wildcard models/*/*.xnor)
 
 rtl-synth: ## LUTs, registers, memories and DSPs of whole engines, 2T and 4T, by yosys, against rtl/budget.json and their boards

@@ -66,6 +66,6 @@ VCARD_SIMULATIONS := $(BUILD)/libxnor-sim-hls-2t.so $(BUILD)/libxnor-sim-hls-4t.
 
 vcard: ## Build the virtual card: its driver behind XRT, its processes, and the C simulations of 2T and 4T that they compute with
 	@packaging/install-deps build test
-	@$(MAKE) --no-print-directory vcard-programs $(VCARD_SIMULATIONS)
+	@$(MAKE) $(SUBMAKE) vcard-programs $(VCARD_SIMULATIONS)
 
 .PHONY: vcard vcard-programs

@@ -61,7 +61,7 @@ static const struct route {
     {"/v2/cudasharedmemory/region/{}/unregister", READ, XN_ROUTE_V2, XN_ROLE_ADMIN, NULL, xn_post_cuda_unregister},
 };
 
-/* Does `url` match? Segments go to ret; one that is too long for any name matches as "?", which no model is called. */
+/* Does `url` match? Segments go to ret; one that is too long for any name matches as "/", which nothing can be called. */
 static bool match(const char *pattern, const char *url, char (*ret)[XN_SEGMENT_BYTES])
 {
     size_t n = 0;
@@ -78,7 +78,7 @@ static bool match(const char *pattern, const char *url, char (*ret)[XN_SEGMENT_B
         if (length < XN_SEGMENT_BYTES)
             memcpy(ret[n], url, length);
         else
-            ret[n][0] = '?';
+            ret[n][0] = '/';
         n++;
         url += length;
         pattern += 2;

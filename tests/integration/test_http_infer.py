@@ -332,6 +332,16 @@ def test_shared_memory_registration(server: Daemon, clean: None) -> None:
         assert server.get("/v2/systemsharedmemory/region/x/register").headers["allow"] == "POST"
 
 
+def test_a_name_that_is_too_long_is_nobodys(server: Daemon, clean: None) -> None:
+    """Were all such names one, what one client registers under such a name another would find."""
+    with shared(4096) as memory:
+        for name in ("r" * 128, "r" * 1000):
+            refused = register(server, name, memory.name, 4096)
+            assert refused.status == 400 and "1 to 127 bytes" in refused.error
+        assert status(server).json() == []
+        assert register(server, "r" * 127, memory.name, 4096).status == 200 and len(status(server).json()) == 1
+
+
 def test_shared_memory_limits(server: Daemon, clean: None) -> None:
     with shared(1 << 20) as memory:
         for i in range(4):
