@@ -5,13 +5,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <glob.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/macros.h"
+#include "common/program.h"
 
 static int open_linked(struct xn_vcard_engine *engine, const struct xn_isa_geometry *geometry, struct xn_error *error)
 {
@@ -45,15 +43,6 @@ static int open_library(struct xn_vcard_engine *engine, const char *path, const 
     return -ENOENT;
 }
 
-static void program_folder(char *ret_folder, size_t n)
-{
-    char path[PATH_MAX];
-    const ssize_t got = readlink("/proc/self/exe", path, sizeof(path) - 1);
-
-    path[got < 0 ? 0 : got] = '\0';
-    snprintf(ret_folder, n, "%s", dirname(path));
-}
-
 static int open_simulation_of(struct xn_vcard_engine *engine, const char *pattern,
                               const struct xn_isa_geometry *geometry, struct xn_error *error)
 {
@@ -73,10 +62,10 @@ static int open_simulation(struct xn_vcard_engine *engine, const struct xn_isa_g
                            struct xn_error *error)
 {
     static const char *const places[] = {".", "../lib/xnord/vcard"};
-    char folder[PATH_MAX - 64], pattern[PATH_MAX];
+    char folder[PATH_MAX], pattern[PATH_MAX + 64];
     int r = -ENOENT;
 
-    program_folder(folder, sizeof(folder));
+    xn_program_folder(folder);
     for (size_t i = 0; r < 0 && i < XN_ARRAY_LEN(places); i++) {
         snprintf(pattern, sizeof(pattern), "%s/%s/libxnor-sim-hls-*.so", folder, places[i]);
         r = open_simulation_of(engine, pattern, geometry, error);

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -27,6 +26,7 @@
 #include "accel/vcard/stats.h"
 #include "accel/vcard/sysfs.h"
 #include "common/clock.h"
+#include "common/program.h"
 
 #define READING_MS   250u  /**< between two writings of counters and power */
 #define END_MS       5000u /**< a card that has not ended by then is killed */
@@ -156,11 +156,9 @@ static void end_cards(struct keeper *keeper)
 static bool find_xrt(char *ret_path, size_t n)
 {
     static const char *const places[] = {"vcard/xrt", "../lib/xnord/vcard/xrt"};
-    char program[PATH_MAX], driver[PATH_MAX + 128];
-    const ssize_t got = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    char folder[PATH_MAX], driver[PATH_MAX + 128];
 
-    program[got < 0 ? 0 : got] = '\0';
-    const char *folder = dirname(program);
+    xn_program_folder(folder);
     for (size_t i = 0; i < XN_ARRAY_LEN(places); i++) {
         snprintf(ret_path, n, "%s/%s", folder, places[i]);
         snprintf(driver, sizeof(driver), "%s/lib/libxrt_core.so.2", ret_path);

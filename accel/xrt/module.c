@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/program.h"
+
 #define MODULE "xnor-xrt.so"
 
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER; /* guards both */
@@ -42,7 +44,7 @@ static const char *build_of(char *folder)
 static void *find_module(char *ret_why, size_t bytes)
 {
     const char *path = getenv("XNORD_XRT_MODULE");
-    char self[PATH_MAX];
+    char folder[PATH_MAX];
 
     snprintf(ret_why, bytes, "there is no " MODULE " beside the program or in ../lib/xnord");
     if (path) {
@@ -51,9 +53,7 @@ static void *find_module(char *ret_why, size_t bytes)
             snprintf(ret_why, bytes, "%s", dlerror());
         return module;
     }
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    self[n > 0 ? n : 0] = '\0';
-    char *folder = dirname(self);
+    xn_program_folder(folder);
     void *module = open_in(folder, "", ret_why, bytes);
     if (!module)
         module = open_in(folder, "/../lib/xnord", ret_why, bytes);

@@ -4,18 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "clients/xnorctl/document.h"
 #include "clients/xnorctl/format.h"
 #include "clients/xnorctl/http.h"
 #include "clients/xnorctl/options.h"
 
 #define TIMEOUT_MS 10000
-
-static const char *text_of(json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "?";
-}
 
 static json_int_t number_of(json_t *object, const char *key)
 {
@@ -33,8 +27,8 @@ static void print_model(struct xn_table *t, json_t *m)
         size_t used = strlen(instances);
         snprintf(instances + used, sizeof(instances) - used, "%s%s", i ? "," : "", json_string_value(name));
     }
-    xn_table_cell(t, "%s%s", text_of(m, "name"), json_is_true(json_object_get(m, "default")) ? " *" : "");
-    xn_table_cell(t, "%s", text_of(m, "version"));
+    xn_table_cell(t, "%s%s", xn_document_text(m, "name"), json_is_true(json_object_get(m, "default")) ? " *" : "");
+    xn_table_cell(t, "%s", xn_document_text(m, "version"));
     xn_table_cell(t, "%dx%dx%d", (int)json_integer_value(json_array_get(shape, 0)),
                   (int)json_integer_value(json_array_get(shape, 1)), (int)json_integer_value(json_array_get(shape, 2)));
     xn_table_cell(t, "%d", (int)number_of(m, "classes"));
@@ -44,22 +38,7 @@ static void print_model(struct xn_table *t, json_t *m)
     xn_table_cell(t, "%s", xn_words_ns(1e3 * (double)number_of(m, "max_delay_us")).text);
     xn_table_cell(t, "%" JSON_INTEGER_FORMAT, number_of(m, "inferences"));
     xn_table_cell(t, "%s", instances);
-    xn_table_cell(t, "%.12s", text_of(m, "sha256"));
-}
-
-/* Has /v1/status a model that is the index's `row`? */
-static json_t *find_model(json_t *models, json_t *row)
-{
-    json_t *model;
-    size_t i;
-
-    json_array_foreach(models, i, model)
-    {
-        if (strcmp(text_of(model, "name"), text_of(row, "name")) == 0 &&
-            strcmp(text_of(model, "version"), text_of(row, "version")) == 0)
-            return model;
-    }
-    return NULL;
+    xn_table_cell(t, "%.12s", xn_document_text(m, "sha256"));
 }
 
 /* State and reason of each model; those that are not served are added. */
@@ -70,7 +49,7 @@ static void add_index(json_t *models, json_t *index)
 
     json_array_foreach(index, i, row)
     {
-        json_t *model = find_model(models, row);
+        json_t *model = xn_document_find(models, row);
         if (model)
             json_object_update_missing(model, row);
         else
@@ -108,14 +87,14 @@ static void print_states(json_t *models)
     json_array_foreach(models, i, m)
     {
         const char *reason = json_string_value(json_object_get(m, "reason"));
-        if (!reason && strcmp(text_of(m, "state"), "READY") == 0)
+        if (!reason && strcmp(xn_document_text(m, "state"), "READY") == 0)
             continue;
         if (!any)
             putchar('\n');
         any = true;
-        xn_table_cell(t, "%s", text_of(m, "name"));
-        xn_table_cell(t, "%s", json_object_get(m, "version") ? text_of(m, "version") : "");
-        xn_table_cell(t, "%s", text_of(m, "state"));
+        xn_table_cell(t, "%s", xn_document_text(m, "name"));
+        xn_table_cell(t, "%s", json_object_get(m, "version") ? xn_document_text(m, "version") : "");
+        xn_table_cell(t, "%s", xn_document_text(m, "state"));
         xn_table_cell(t, "%s", reason ? reason : "");
     }
     xn_table_end(t, stdout, 0);

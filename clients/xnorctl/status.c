@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/xnorctl/document.h"
 #include "clients/xnorctl/format.h"
 #include "clients/xnorctl/http.h"
 #include "clients/xnorctl/metrics.h"
@@ -56,33 +57,11 @@ static double number_of(json_t *object, const char *key)
     return json_number_value(json_object_get(object, key));
 }
 
-static const char *text_of(json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text ? text : "?";
-}
-
-/* The entry of an array of objects whose "name", and "version" where there is one, are those of `like`. */
-static json_t *same_name(json_t *array, json_t *like)
-{
-    json_t *entry;
-    size_t i;
-
-    json_array_foreach(array, i, entry)
-    {
-        if (strcmp(text_of(entry, "name"), text_of(like, "name")) == 0 &&
-            strcmp(text_of(entry, "version"), text_of(like, "version")) == 0)
-            return entry;
-    }
-    return NULL;
-}
-
 /* How much a counter of an entry of "models" or "instances" has risen. A server that was started again begins anew. */
 static double risen(const struct span *span, const char *array, json_t *entry, const char *key)
 {
     double now = number_of(entry, key);
-    json_t *before = same_name(json_object_get(span->before->status, array), entry);
+    json_t *before = xn_document_find(json_object_get(span->before->status, array), entry);
     double earlier = before ? number_of(before, key) : 0;
 
     return now >= earlier ? now - earlier : now;
@@ -115,15 +94,15 @@ static json_t *energy_of(const struct span *span, const char *label, json_t *ent
             const char *at = texts[i];
             while (xn_metric_next(&at, &m)) {
                 if (xn_metric_is(&m, "xnord_inference_energy_joules_total") &&
-                    xn_metric_has(&m, label, text_of(entry, "name")) &&
-                    (!is_model || xn_metric_has(&m, "version", text_of(entry, "version"))) &&
+                    xn_metric_has(&m, label, xn_document_text(entry, "name")) &&
+                    (!is_model || xn_metric_has(&m, "version", xn_document_text(entry, "version"))) &&
                     xn_metric_has(&m, "source", sources[k]))
                     sum[i] += m.value;
             }
         }
         if (sum[1] > sum[0])
-            return json_pack("{s:s, s:s, s:f, s:f}", label, text_of(entry, "name"), "source", sources[k], "joules",
-                             sum[1] - sum[0], "joules_per_inference", (sum[1] - sum[0]) / inferences);
+            return json_pack("{s:s, s:s, s:f, s:f}", label, xn_document_text(entry, "name"), "source", sources[k],
+                             "joules", sum[1] - sum[0], "joules_per_inference", (sum[1] - sum[0]) / inferences);
     }
     return NULL;
 }
@@ -140,7 +119,7 @@ static json_t *power_entry(json_t *array, const struct xn_metric *metric)
     {
         size_t same = 0;
         for (size_t k = 0; k < XN_ARRAY_LEN(power_labels); k++)
-            same += xn_metric_has(metric, power_labels[k], text_of(entry, power_labels[k]));
+            same += xn_metric_has(metric, power_labels[k], xn_document_text(entry, power_labels[k]));
         if (same == XN_ARRAY_LEN(power_labels))
             return entry;
     }
@@ -228,7 +207,7 @@ static void energy_cell(struct xn_table *t, const struct span *span, const char 
     json_t *energy = energy_of(span, label, entry);
 
     if (energy)
-        xn_table_cell(t, "%s%s", strcmp(text_of(energy, "source"), "sensor") != 0 ? "~" : "",
+        xn_table_cell(t, "%s%s", strcmp(xn_document_text(energy, "source"), "sensor") != 0 ? "~" : "",
                       xn_words_joules(number_of(energy, "joules_per_inference")).text);
     else
         xn_table_cell(t, "-");
@@ -251,8 +230,8 @@ static void print_models(const struct span *span)
     json_array_foreach(json_object_get(span->now->status, "models"), i, model)
     {
         double images = risen(span, "models", model, "inferences"), batches = risen(span, "models", model, "batches");
-        xn_table_cell(t, "%s", text_of(model, "name"));
-        xn_table_cell(t, "%s", text_of(model, "version"));
+        xn_table_cell(t, "%s", xn_document_text(model, "name"));
+        xn_table_cell(t, "%s", xn_document_text(model, "version"));
         xn_table_cell(t, "%.0f/%.0f", number_of(model, "queue_depth"), number_of(model, "queue_limit"));
         xn_table_cell(t, "%.0f", number_of(model, "inferences"));
         xn_table_cell(t, "%.1f", span->seconds > 0 ? images / span->seconds : 0);
@@ -283,15 +262,15 @@ static void print_instances(const struct span *span)
     json_array_foreach(json_object_get(span->now->status, "instances"), i, instance)
     {
         double busy = span->seconds > 0 ? risen(span, "instances", instance, "busy_seconds") / span->seconds : 0;
-        xn_table_cell(t, "%s", text_of(instance, "name"));
+        xn_table_cell(t, "%s", xn_document_text(instance, "name"));
         xn_table_cell(t, "%s", json_is_true(json_object_get(instance, "healthy")) ? "in service" : "QUARANTINED");
         xn_table_cell(t, "%.0f %%", 100 * busy);
         xn_table_cell(t, "%.0f", number_of(instance, "images"));
         energy_cell(t, span, "accelerator", instance);
         xn_table_cell(t, "%.0f", number_of(instance, "failures"));
         xn_table_cell(t, "%.0f", number_of(instance, "resets"));
-        xn_table_cell(t, "%s", text_of(instance, "geometry"));
-        xn_table_cell(t, "%s", text_of(instance, "device"));
+        xn_table_cell(t, "%s", xn_document_text(instance, "geometry"));
+        xn_table_cell(t, "%s", xn_document_text(instance, "device"));
     }
     xn_table_end(t, stdout, 2);
 }
@@ -303,7 +282,8 @@ static bool is_estimated(json_t *sensors, const char *domain)
 
     json_array_foreach(sensors, i, sensor)
     {
-        if (strcmp(text_of(sensor, "domain"), domain) == 0 && strcmp(text_of(sensor, "source"), "estimate") == 0)
+        if (strcmp(xn_document_text(sensor, "domain"), domain) == 0 &&
+            strcmp(xn_document_text(sensor, "source"), "estimate") == 0)
             return true;
     }
     return false;
@@ -316,8 +296,8 @@ static void print_power(const struct reading *now)
 
     json_array_foreach(sensors, i, sensor)
     {
-        const char *domain = text_of(sensor, "domain"), *name = text_of(sensor, "sensor");
-        const char *source = text_of(sensor, "source");
+        const char *domain = xn_document_text(sensor, "domain"), *name = xn_document_text(sensor, "sensor");
+        const char *source = xn_document_text(sensor, "source");
         json_t *watts = json_object_get(sensor, "watts");
         if (watts && strcmp(source, "estimate") == 0)
             printf("  power of %s: ~%.2f W (estimate from declared watts, not measured)\n", domain,
@@ -355,7 +335,7 @@ static void print_text(const struct span *span, const char *url)
     double resident = xn_metrics_sum(span->now->metrics, "process_resident_memory_bytes", NULL, NULL, NULL);
     bool draining = json_is_true(json_object_get(s, "draining"));
 
-    printf("xnord %s at %s: %s, up %s, pid %.0f, %s resident\n", text_of(s, "version"), url,
+    printf("xnord %s at %s: %s, up %s, pid %.0f, %s resident\n", xn_document_text(s, "version"), url,
            draining                                    ? "DRAINING"
            : json_is_true(json_object_get(s, "ready")) ? "ready"
                                                        : "NOT READY",

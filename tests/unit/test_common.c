@@ -22,6 +22,7 @@
 #include "common/heap.h"
 #include "common/log.h"
 #include "common/pool.h"
+#include "common/program.h"
 
 static void test_error_text_is_one_safe_line(void **state)
 {
@@ -442,6 +443,17 @@ static void test_heap_beside_a_list(void **state)
     xn_heap_remove(&heap, &nodes[0]); /* in no heap: nothing happens */
 }
 
+/* This program lies in BUILD/tests/unit; under an emulator the system may tell the emulator's folder. */
+static void test_program_folder(void **state)
+{
+    char folder[PATH_MAX];
+    (void)state;
+
+    xn_program_folder(folder);
+    assert_true(folder[0] == '/' && folder[strlen(folder) - 1] != '/');
+    assert_int_equal(access(folder, X_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_buffer_pool_refuses_bad_classes),
         cmocka_unit_test(test_calloc_checks_its_sizes),
         cmocka_unit_test(test_heap_beside_a_list),
+        cmocka_unit_test(test_program_folder),
         cmocka_unit_test(test_fault_points),
         cmocka_unit_test(test_pools_survive_every_failed_allocation),
     };
