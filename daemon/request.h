@@ -45,7 +45,7 @@ struct xn_item {
     uint32_t index;              /**< position in the request */
     struct {
         struct xn_heap_node due, expiry;
-        uint64_t due_ns, place, work_ns;
+        uint64_t due_ns, place, work_ns, lump_ns;
         uint32_t flow;
     } sched;             /**< private to sched/ */
     const void *encoded; /**< JPEG or PNG bytes in the request's body; NULL: `input` is ready */

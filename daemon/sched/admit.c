@@ -2,24 +2,26 @@
  * What may come. The fleet is taken for one machine that does what waits in the order in which it is due: work W before an item is done W later, where work is counted in ns of
  * the whole fleet in full batches (struct rate). To that comes what a fleet of batches does not do as one machine would: what runs has to end, and an item is done when its batch is.
  *
- * One flow gets of the room that is left at most FLOW_SHARE times what it leaves (Choudhury, Hahne: Dynamic queue length thresholds for shared-memory packet switches, 1998). So whoever comes second
- * finds room, and with k flows that ask for all they can each has FLOW_SHARE / (1 + k FLOW_SHARE) of it. */
+ * One flow gets of the room that is left at most a multiple of what it leaves (Choudhury, Hahne: Dynamic queue length thresholds for shared-memory packet switches, 1998): as much as it leaves, where
+ * others wait, too, eight times that, where it is alone. So whoever comes second finds room, and k flows that ask for all they can have 1 / (1 + k) of it each. */
 #include <errno.h>
 #include <math.h>
 
 #include "daemon/sched/internal.h"
 
-#define RETRY_MIN_NS     XN_NS_PER_MS
-#define RETRY_UNKNOWN_NS XN_NS_PER_S /* nothing is measured */
+#define FLOW_ALONE        8
+#define SOONEST_WINDOW_NS (10 * XN_NS_PER_S)
+#define RETRY_MIN_NS      XN_NS_PER_MS
+#define RETRY_UNKNOWN_NS  XN_NS_PER_S /* nothing is measured */
 
 /* By priority: how much earlier others may have come and yet go later, and how large a share one flow may have. */
 static const struct {
     uint64_t patience_ns;
     double flow_share;
 } priorities[XN_PRIORITY_COUNT] = {
-    [XN_PRIORITY_NORMAL] = {.patience_ns = 50 * XN_NS_PER_MS, .flow_share = 8},
-    [XN_PRIORITY_HIGH] = {.patience_ns = 0, .flow_share = 64},
-    [XN_PRIORITY_LOW] = {.patience_ns = 500 * XN_NS_PER_MS, .flow_share = 1},
+    [XN_PRIORITY_NORMAL] = {.patience_ns = 50 * XN_NS_PER_MS, .flow_share = 1},
+    [XN_PRIORITY_HIGH] = {.patience_ns = 0, .flow_share = 8},
+    [XN_PRIORITY_LOW] = {.patience_ns = 500 * XN_NS_PER_MS, .flow_share = 0.125},
 };
 
 static uint32_t flow_of(uint32_t client, const struct xn_model *model)
@@ -29,18 +31,26 @@ static uint32_t flow_of(uint32_t client, const struct xn_model *model)
 
 _Static_assert(XN_SCHED_FLOWS == 1024, "flow_of has ten bits");
 
-/* Time of the whole fleet that an image takes which has `relative_ns` until its deadline: the tighter, the smaller are its batches. 0: not known. */
-static double image_work_ns(struct xn_sched *s, const struct xn_model *model, uint64_t relative_ns)
+/* What an image is that has relative_ns until its deadline: the tighter, the smaller are its batches. All 0: not known. */
+struct work {
+    double image_ns; /* the time of the whole fleet that it takes */
+    double
+        lump_ns; /* a machine that does image after image has each done when its work is; a batch is done as a whole, on one instance: how much later that may be */
+};
+
+static struct work work_of(struct xn_sched *s, const struct xn_model *model, uint64_t relative_ns)
 {
     const struct rate *rate = xn_sched_rate(s, model);
 
     if (rate->best == XN_SCHED_NOWHERE)
-        return 0;
+        return (struct work){0};
     const struct instance *best = &s->instances[rate->best];
     const struct xn_cost *cost = xn_sched_cost_of(best, model);
     uint32_t n = xn_sched_batch_limit(best, model, rate->usable, relative_ns);
-    double full = (double)xn_cost_predict(cost, model->max_batch) / model->max_batch;
-    return rate->image_ns * ((double)xn_cost_predict(cost, n) / n) / full;
+    double batch_ns = (double)xn_cost_predict(cost, n);
+    double full_image_ns = (double)xn_cost_predict(cost, model->max_batch) / model->max_batch;
+    double image_ns = rate->image_ns * (batch_ns / n) / full_image_ns;
+    return (struct work){.image_ns = image_ns, .lump_ns = fmax(batch_ns - image_ns * n, 0)};
 }
 
 /* When something is due that comes now and has `flow` before it. What a flow has waiting falls by a batch at a time: who comes after that is not due before who came sooner. */
@@ -55,17 +65,33 @@ static uint64_t due_ns(const struct xn_sched *s, const struct flow *flow, uint8_
     return XN_MIN(deadline_ns, fair_ns);
 }
 
+/* Something comes that is due relative_ns later. */
+static void note_soonest(struct soonest *soonest, uint64_t relative_ns, uint64_t now_ns)
+{
+    if (now_ns - soonest->since_ns >= SOONEST_WINDOW_NS) {
+        /* What both windows had becomes what the last one had, unless that is over, too. */
+        soonest->ns = now_ns - soonest->since_ns < 2 * SOONEST_WINDOW_NS ? soonest->window_ns : XN_NEVER_NS;
+        soonest->window_ns = XN_NEVER_NS;
+        soonest->since_ns = now_ns;
+    }
+    soonest->window_ns = XN_MIN(soonest->window_ns, relative_ns);
+    soonest->ns = XN_MIN(soonest->ns, relative_ns);
+}
+
 void xn_sched_place(struct xn_sched *s, struct xn_item *item, uint64_t now_ns)
 {
     const struct xn_request *request = item->request;
     uint64_t deadline_ns = xn_request_aim_ns(request);
 
     item->sched.flow = flow_of(request->client, request->model);
-    item->sched.work_ns = (uint64_t)image_work_ns(
-        s, request->model, deadline_ns == XN_NEVER_NS ? XN_NEVER_NS : deadline_ns - XN_MIN(now_ns, deadline_ns));
+    uint64_t relative_ns = deadline_ns == XN_NEVER_NS ? XN_NEVER_NS : deadline_ns - XN_MIN(now_ns, deadline_ns);
+    struct work work = work_of(s, request->model, relative_ns);
+    item->sched.work_ns = (uint64_t)work.image_ns;
+    item->sched.lump_ns = (uint64_t)work.lump_ns;
     struct flow *flow = &s->flows[item->sched.flow];
     uint64_t *last_ns = &flow->last_due_ns[request->priority];
     item->sched.due_ns = due_ns(s, flow, request->priority, deadline_ns, now_ns);
+    note_soonest(&s->soonest, item->sched.due_ns - XN_MIN(now_ns, item->sched.due_ns), now_ns);
     *last_ns = flow->items > 0 ? XN_MAX(*last_ns, item->sched.due_ns) : item->sched.due_ns;
 }
 
@@ -73,10 +99,13 @@ void xn_sched_account(struct xn_sched *s, struct xn_item *item)
 {
     struct flow *flow = &s->flows[item->sched.flow];
 
+    uint64_t aim_ns = xn_request_aim_ns(item->request);
+
     s->flows_waiting += flow->items++ == 0;
     flow->work_ns += item->sched.work_ns;
-    item->sched.place = xn_demand_add(s->demand, item->sched.work_ns, item->sched.due_ns,
-                                      xn_request_aim_ns(item->request), item->queued_ns);
+    item->sched.place =
+        xn_demand_add(s->demand, item->sched.work_ns, item->sched.due_ns,
+                      aim_ns == XN_NEVER_NS ? aim_ns : aim_ns - XN_MIN(aim_ns, item->sched.lump_ns), item->queued_ns);
 }
 
 void xn_sched_discount(struct xn_sched *s, struct xn_item *item)
@@ -86,6 +115,14 @@ void xn_sched_discount(struct xn_sched *s, struct xn_item *item)
     s->flows_waiting -= --flow->items == 0;
     flow->work_ns -= item->sched.work_ns;
     xn_demand_remove(s->demand, item->sched.place, item->sched.work_ns);
+}
+
+/* One flow alone may have more: what it leaves is for the first that comes beside it. */
+static double flow_share(const struct xn_sched *s, const struct flow *flow, uint8_t priority)
+{
+    bool alone = s->flows_waiting == (flow->items > 0);
+
+    return priorities[priority].flow_share * (alone ? FLOW_ALONE : 1);
 }
 
 /* ---- admission ---------------------------------------------------------------------------------------------------- */
@@ -109,7 +146,7 @@ static int admit_number(const struct xn_sched *s, const struct xn_sched_ask *ask
     if (taken + ask->n > ask->model->queue_limit || all + ask->n > s->queue_total)
         return refuse(-ENOBUFS, work_ns * ask->n, ret_retry_ns);
     double room = (double)(ask->model->queue_limit - taken);
-    if (flow->items + ask->n > room * priorities[ask->priority].flow_share)
+    if (flow->items + ask->n > room * flow_share(s, flow, ask->priority))
         return refuse(-EDQUOT, work_ns * ask->n, ret_retry_ns);
     return 0;
 }
@@ -157,7 +194,7 @@ static double room_ns(struct xn_sched *s, const struct xn_sched_ask *ask, double
     }
     int64_t slack = xn_demand_slack_ns(s->demand, due, start);
     if (slack != INT64_MAX)
-        room = fmin(room, (double)slack - own_ns - reserve_ns - fmax(batch_ns - full_ns, 0));
+        room = fmin(room, (double)slack - own_ns - reserve_ns);
     return room;
 }
 
@@ -171,14 +208,14 @@ static int admit_time(struct xn_sched *s, const struct xn_sched_ask *ask, double
 
     if (room < 0)
         return refuse(-EBUSY, -room, ret_retry_ns);
-    if ((double)flow->work_ns + own_ns > priorities[ask->priority].flow_share * (room + own_ns))
+    if ((double)flow->work_ns + own_ns > flow_share(s, flow, ask->priority) * (room + own_ns))
         return refuse(-EDQUOT, own_ns, ret_retry_ns);
     return 0;
 }
 
 int xn_sched_admit(struct xn_sched *sched, const struct xn_sched_ask *ask, uint64_t now_ns, uint64_t *ret_retry_ns)
 {
-    double work_ns = image_work_ns(sched, ask->model, relative_ns(ask, now_ns));
+    double work_ns = work_of(sched, ask->model, relative_ns(ask, now_ns)).image_ns;
     int r = admit_number(sched, ask, work_ns, ret_retry_ns);
 
     if (r == 0 && relative_ns(ask, now_ns) == 0)

@@ -2,7 +2,10 @@
  * What runs where, and when.
  *
  * An instance that asks for work is offered the batch at the front of each queue. It takes one that closes, and that is *for it*: were all that waits in the queue given, batch by
- * batch, to whoever would complete the next one first, it would get one. Where several are, the one that is due first.
+ * batch, to whoever would complete the next one first, it would get one. Where several are, the one that is due first; but one that is not full lets a full one go before it while it has time.
+ *
+ * An instance that runs gets its next batch early only where that can hurt nobody (bind_ns), else shortly before it is free (xn_sched_look_ns): what is bound to it goes before all that comes later, however
+ * soon that is due.
  *
  * Is a batch for instance i? Count, for each other instance, the batches that it would complete before i would complete one; if they are as many as wait, no. Of two that would complete at
  * the same time the one of lower index counts as sooner: so of equal idle instances exactly one is first, a batch wakes one of them, and no two wait for one another. One that is
@@ -10,11 +13,14 @@
  *
  * While joules are to be saved, "before i" becomes "before the deadline" for instances that need fewer joules an image than i, and those that need more count only where i would be too late. */
 #include <assert.h>
+#include <math.h>
 
 #include "daemon/sched/internal.h"
 
 /* Waiting for one more image is worth it while the fixed part of a batch's cost is more than 1/16 of the whole. */
 #define GAIN_SHARE 16.0
+/* Images that take less than 1/8 of a batch's fixed part ride along, however tight the others are. */
+#define RIDE_SHARE 8
 /* Safety margin for "waiting longer would miss the deadline": a quarter of the predicted time and this. */
 #define MARGIN_NS (500 * XN_NS_PER_US)
 /* Work without a deadline, where joules are saved: in what time it should be done all the same. */
@@ -89,6 +95,7 @@ uint32_t xn_sched_batch_limit(const struct instance *instance, const struct xn_m
     const struct xn_cost *cost = xn_sched_cost_of(instance, model);
     double time_ns = (double)relative_ns * usable / (usable + 1.0) - cost->fixed_ns;
 
+    time_ns = fmax(time_ns, cost->fixed_ns / RIDE_SHARE);
     if (relative_ns == XN_NEVER_NS || time_ns >= model->max_batch * cost->per_image_ns)
         return model->max_batch;
     return time_ns > cost->per_image_ns ? (uint32_t)(time_ns / cost->per_image_ns) : 1;
@@ -159,11 +166,15 @@ static uint64_t delay_end_ns(const struct xn_sched *s, const struct offer *o)
     return XN_MAX(o->q->oldest->queued_ns + delay_ns, xn_sched_look_ns(s, o->index));
 }
 
+static uint64_t with_margin_ns(uint64_t batch_ns)
+{
+    return batch_ns + batch_ns / 4 + MARGIN_NS;
+}
+
 /* The last moment to start `o` with the earliest deadline kept. XN_NEVER_NS: there is none. */
 static uint64_t latest_start_ns(const struct xn_sched *s, const struct offer *o)
 {
-    uint64_t batch_ns = cost_ns(s, o->index, o->model, o->n);
-    uint64_t need_ns = batch_ns + batch_ns / 4 + MARGIN_NS;
+    uint64_t need_ns = with_margin_ns(cost_ns(s, o->index, o->model, o->n));
 
     if (o->earliest_ns == XN_NEVER_NS)
         return XN_NEVER_NS;
@@ -178,13 +189,24 @@ static bool waiting_gains(const struct xn_sched *s, const struct offer *o)
     return (o->q->announced > 0 || s->eco_delay_ns > 0) && images_share(cost, o->n);
 }
 
+/* From when on nothing is lost by binding a full `o` to an instance that still runs. Until then something may come that is due sooner than `o`, and too soon to wait for both batches: what comes is
+ * due no sooner than what came lately was. A moment before the instance is free it is time in any case. */
+static uint64_t bind_ns(const struct xn_sched *s, const struct offer *o)
+{
+    uint64_t behind_ns = s->instances[o->index].free_ns + 2 * cost_ns(s, o->index, o->model, o->n);
+    uint64_t harmless_ns = XN_MIN(xn_sched_first(o->q)->sched.due_ns, behind_ns);
+
+    return XN_MIN(xn_sched_look_ns(s, o->index), harmless_ns - XN_MIN(s->soonest.ns, harmless_ns));
+}
+
 /* Would `o` close now? May make it smaller, to a preferred size. */
 static bool closes(const struct xn_sched *s, struct offer *o, uint64_t now_ns, enum xn_close_reason *ret_reason)
 {
     const struct instance *instance = &s->instances[o->index];
+    bool bound = s->draining || now_ns >= bind_ns(s, o);
     uint32_t size = preferred(o);
 
-    if (o->n == o->full)
+    if (o->n == o->full && bound)
         *ret_reason = XN_CLOSE_FULL;
     else if (s->draining)
         *ret_reason = XN_CLOSE_DRAIN;
@@ -195,7 +217,7 @@ static bool closes(const struct xn_sched *s, struct offer *o, uint64_t now_ns, e
         *ret_reason = XN_CLOSE_DELAY;
     else if (now_ns >= latest_start_ns(s, o))
         *ret_reason = XN_CLOSE_DEADLINE;
-    else if (size > 0) {
+    else if (size > 0 && bound) {
         o->n = size;
         *ret_reason = XN_CLOSE_FULL;
     } else
@@ -269,29 +291,61 @@ static bool has_room(const struct instance *instance)
     return instance->healthy && instance->running < instance->inflight;
 }
 
-bool xn_sched_choose(struct xn_sched *s, uint32_t index, uint64_t now_ns, struct choice *ret_choice)
+/* What is due first of all that closes and is for `index`; full_by_ns > 0: of full batches alone that it would have ended by then. */
+static bool first_of(struct xn_sched *s, uint32_t index, uint64_t full_by_ns, uint64_t now_ns, struct offer *ret_offer,
+                     enum xn_close_reason *ret_reason)
 {
-    uint64_t first_ns = XN_NEVER_NS;
+    const struct instance *instance = &s->instances[index];
+    uint64_t first_ns = XN_NEVER_NS, free_ns = xn_sched_free_ns(instance, now_ns);
     bool found = false;
 
-    if (!has_room(&s->instances[index]) || xn_sched_affordable_ns(s, index, now_ns) > now_ns)
-        return false;
     for (uint64_t slots = s->busy_slots; slots; slots &= slots - 1) {
         uint32_t slot = (uint32_t)__builtin_ctzll(slots);
         const struct xn_item *first = xn_sched_first(&s->queues[slot]);
-        enum xn_close_reason reason;
+        enum xn_close_reason reason = XN_CLOSE_COUNT;
         if (!first->request->model->loaded[index] || first->sched.due_ns >= first_ns)
             continue;
         struct offer o = make_offer(s, slot, index);
         bool starts = closes(s, &o, now_ns, &reason);
+        if (full_by_ns > 0 && (!starts || o.n < o.full || free_ns + cost_ns(s, index, o.model, o.n) > full_by_ns))
+            continue;
         /* What does not close only because the instance still runs keeps its place before what is due later: a model whose batches are always full would else always have been fetched already. */
-        if ((!starts && s->instances[index].running == 0) || !is_for(s, &o, now_ns))
+        if ((!starts && instance->running == 0) || !is_for(s, &o, now_ns))
             continue;
         found = starts;
         first_ns = first->sched.due_ns;
-        *ret_choice = (struct choice){.slot = slot, .n = o.n, .reason = reason};
+        *ret_offer = o;
+        *ret_reason = reason;
     }
     return found;
+}
+
+/* Until when others may have instance o->index, though `o` is due first: half of the time that is left until `o`, grown full, would have to start. Not all of it: more may come that is due before `o`. */
+static uint64_t spare_end_ns(const struct xn_sched *s, const struct offer *o, uint64_t now_ns)
+{
+    uint64_t free_ns = xn_sched_free_ns(&s->instances[o->index], now_ns);
+    uint64_t due_ns = XN_MIN(o->earliest_ns, xn_sched_first(o->q)->sched.due_ns);
+    uint64_t need_ns = free_ns + with_margin_ns(cost_ns(s, o->index, o->model, o->full));
+
+    return due_ns > need_ns ? free_ns + (due_ns - need_ns) / 2 : 0;
+}
+
+bool xn_sched_choose(struct xn_sched *s, uint32_t index, uint64_t now_ns, struct choice *ret_choice)
+{
+    enum xn_close_reason reason, full_reason;
+    struct offer o, full;
+
+    if (!has_room(&s->instances[index]) || xn_sched_affordable_ns(s, index, now_ns) > now_ns ||
+        !first_of(s, index, 0, now_ns, &o, &reason))
+        return false;
+    /* One that can still grow lets a full one of another model go first while there is time: it loses nothing, and the fleet does more. */
+    uint64_t spare_ns = o.n < o.full && !s->draining ? spare_end_ns(s, &o, now_ns) : 0;
+    if (spare_ns > 0 && first_of(s, index, spare_ns, now_ns, &full, &full_reason)) {
+        o = full;
+        reason = full_reason;
+    }
+    *ret_choice = (struct choice){.slot = o.slot, .n = o.n, .reason = reason};
+    return true;
 }
 
 uint64_t xn_sched_others_ns(struct xn_sched *s, uint32_t index, uint32_t slot, uint64_t now_ns)
@@ -320,6 +374,9 @@ struct rank {
 static struct rank rank_of(struct xn_sched *s, uint32_t slot, uint32_t index, uint64_t now_ns)
 {
     struct offer o = make_offer(s, slot, index);
+    enum xn_close_reason reason;
+
+    (void)closes(s, &o, now_ns, &reason); /* as it would start: a preferred size may be smaller */
     uint64_t end_ns = xn_sched_free_ns(&s->instances[index], now_ns) + cost_ns(s, index, o.model, o.n);
     bool saves = s->eco_delay_ns > 0 && s->instances[index].watts > 0;
 
@@ -428,6 +485,14 @@ static uint64_t first_free_ns(const struct xn_sched *s, const struct xn_model *m
     return free_ns;
 }
 
+/* When `o`, which does not close, may do so. */
+static uint64_t change_ns(const struct xn_sched *s, const struct offer *o)
+{
+    bool has_size = o->n == o->full || preferred(o) > 0;
+
+    return has_size ? XN_MIN(bind_ns(s, o), delay_end_ns(s, o)) : delay_end_ns(s, o);
+}
+
 /* When the decision about the queue of `slot` may change by time alone. */
 static uint64_t queue_wake_ns(struct xn_sched *s, uint32_t slot, uint64_t now_ns)
 {
@@ -443,7 +508,7 @@ static uint64_t queue_wake_ns(struct xn_sched *s, uint32_t slot, uint64_t now_ns
         if (afford_ns > now_ns)
             wake_ns = XN_MIN(wake_ns, afford_ns);
         else if (!closes(s, &o, now_ns, &reason))
-            wake_ns = XN_MIN(wake_ns, XN_MIN(delay_end_ns(s, &o), latest_start_ns(s, &o)));
+            wake_ns = XN_MIN(wake_ns, XN_MIN(change_ns(s, &o), latest_start_ns(s, &o)));
         else if (!is_for(s, &o, now_ns))
             wake_ns = XN_MIN(wake_ns, first_free_ns(s, o.model, now_ns));
     }

@@ -47,13 +47,20 @@ struct instance {
 };
 
 /* Part of the time of what comes before that admission keeps in reserve: predictions err, and one that errs makes the next batch small. */
-#define XN_SCHED_RESERVE 0.125
+#define XN_SCHED_RESERVE 0.2
 
 /* What one client has waiting of one model. */
 struct flow {
     uint32_t items;
     uint64_t work_ns;
     uint64_t last_due_ns[XN_PRIORITY_COUNT]; /* the latest of what it has been given, while items > 0 */
+};
+
+/* The least time from coming to being due of what came in the last SOONEST_WINDOW_NS or twice that; XN_NEVER_NS: nothing came. */
+struct soonest {
+    uint64_t ns;        /* of both windows */
+    uint64_t window_ns; /* of the one that began at since_ns */
+    uint64_t since_ns;
 };
 
 struct xn_sched {
@@ -69,6 +76,7 @@ struct xn_sched {
     struct xn_demand *demand;
     struct flow flows[XN_SCHED_FLOWS];
     uint32_t flows_waiting; /* flows that have items */
+    struct soonest soonest;
     /* Saving. */
     double watts_cap, watts_budget; /* 0: none */
     double joules;                  /* that may be spent now; negative: some are owed. At most one second's budget */

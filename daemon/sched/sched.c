@@ -106,6 +106,7 @@ static int init_instance(struct instance *instance, const struct xn_sched_instan
 static int init(struct xn_sched *s, const struct xn_sched_config *config)
 {
     s->n_instances = config->n_instances;
+    s->soonest = (struct soonest){.ns = XN_NEVER_NS, .window_ns = XN_NEVER_NS, .since_ns = 0};
     s->queue_total = config->queue_total;
     s->watts_cap = config->watts_cap;
     s->watts_budget = s->joules = config->watts_budget;

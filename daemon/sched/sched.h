@@ -7,6 +7,9 @@
  * (A flow is what one client asks of one model.) So items of far deadlines are served in the order of their arrival, one who floods the queue stands behind one who
  * does not, and nobody waits for ever: what is due does not move, and everything that comes later is due later than some time from now.
  *
+ * A batch that is not full lets a full one of another model go first while it can still be done when it is due; and an instance that runs gets its next batch shortly before it is free where something may
+ * come that is due sooner.
+ *
  * Batches. What is due first in a model's queue makes a batch. It closes, and says why, when
  *
  *   full      it holds max_batch items, or a multiple of preferred_batch;
@@ -24,8 +27,8 @@
  * batch. A model reloaded under its name is measured anew.
  *
  * Admission. Where costs are known, work is refused that could not be done before its deadline, or that would make work admitted before miss one: earliest deadline first over what
- * the healthy instances can do together, with the batches that they run. Of the room there is a flow gets at most a multiple of what it leaves to others,
- * which the priority gives. An item that nobody can do in time any more (an instance failed, costs grew) is given up before its deadline, and costs no run.
+ * the healthy instances can do together, with the batches that they run. Of the room there is a flow gets as much as it leaves to others,
+ * times a factor that the priority gives, and that is larger while no other waits. An item that nobody can do in time any more (an instance failed, costs grew) is given up before its deadline, and costs no run.
  *
  * Saving (eco). With watts_cap no batch starts while those that run would draw more together; with watts_budget joules are spent no faster than that on average.
  * Under either, the instance with the fewest joules an image is chosen of those that keep the deadlines, and a batch waits for others, up to

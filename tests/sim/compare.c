@@ -20,6 +20,27 @@ static double goodput(const struct sim_scenario *s, const struct sim_result *r)
     return (double)r->outcomes[SIM_DONE] / ((double)s->duration_ns / 1e9);
 }
 
+/* What was done in time, as a share of what the whole fleet can do in full batches. */
+static double work(const struct sim_scenario *s, const struct sim_result *r)
+{
+    double ns = 0;
+
+    for (uint32_t i = 0; i < s->n_models; i++)
+        ns += (double)r->model_done[i] * sim_image_ns(s, i);
+    return ns / (double)s->duration_ns;
+}
+
+/* The least that a client got in time of what it asked. */
+static double least(const struct sim_result *r)
+{
+    double least = 1;
+
+    for (uint32_t i = 0; i < SIM_CLIENTS_MAX; i++)
+        if (r->client_items[i] > 0)
+            least = fmin(least, (double)r->client_done[i] / (double)r->client_items[i]);
+    return least;
+}
+
 /* ---- settings of peers -------------------------------------------------------------------------------------------- */
 
 static const uint32_t batches[] = {4, 8, 16, 32}, limits[] = {16, 64, 256, 0};
@@ -155,19 +176,22 @@ static double share(const struct sim_result *r, enum sim_outcome outcome)
 static void print_line(enum sim_format format, const struct sim_scenario *s, double load, const struct line *line)
 {
     static const char *const formats[] = {
-        [SIM_TABLE] = "| %s | %.2f | %s | %.0f | %.2f | %.2f | %.1f %% | %.1f %% | %.1f %% | %.1f | %.1f | %s |\n",
-        [SIM_JSON] = "  {\"scenario\": \"%s\", \"load\": %.2f, \"policy\": \"%s\", \"goodput\": %.0f, \"p50_ms\": "
+        [SIM_TABLE] = "| %s | %.2f | %s | %.0f | %.1f %% | %.1f %% | %.2f | %.2f | %.1f %% | %.1f %% | %.1f %% | %.1f "
+                      "| %.1f | %s |\n",
+        [SIM_JSON] = "  {\"scenario\": \"%s\", \"load\": %.2f, \"policy\": \"%s\", \"goodput\": %.0f, "
+                     "\"work_percent\": %.1f, \"least_percent\": %.1f, \"p50_ms\": "
                      "%.2f, \"p99_ms\": %.2f, \"refused_percent\": %.1f, "
                      "\"expired_percent\": %.1f, \"late_percent\": %.1f, \"mean_batch\": %.1f, \"mj_per_inference\": "
                      "%.1f, \"setting\": \"%s\"},\n",
-        [SIM_CSV] = "%s,%.2f,%s,%.0f,%.2f,%.2f,%.1f,%.1f,%.1f,%.1f,%.1f,\"%s\"\n"};
+        [SIM_CSV] = "%s,%.2f,%s,%.0f,%.1f,%.1f,%.2f,%.2f,%.1f,%.1f,%.1f,%.1f,%.1f,\"%s\"\n"};
     const struct sim_result *r = &line->result;
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    printf(formats[format], s->name, load, line->policy, goodput(s, r), sim_latency_ns(r, 0.5) / 1e6,
-           sim_latency_ns(r, 0.99) / 1e6, 100 * share(r, SIM_REFUSED), 100 * share(r, SIM_EXPIRED),
-           100 * share(r, SIM_LATE), r->batches > 0 ? (double)r->images / (double)r->batches : 0,
+    printf(formats[format], s->name, load, line->policy, goodput(s, r), 100 * work(s, r), 100 * least(r),
+           sim_latency_ns(r, 0.5) / 1e6, sim_latency_ns(r, 0.99) / 1e6, 100 * share(r, SIM_REFUSED),
+           100 * share(r, SIM_EXPIRED), 100 * share(r, SIM_LATE),
+           r->batches > 0 ? (double)r->images / (double)r->batches : 0,
            r->images > 0 ? r->joules * 1e3 / (double)r->images : 0, line->setting);
 #pragma GCC diagnostic pop
     fflush(stdout);
@@ -176,11 +200,13 @@ static void print_line(enum sim_format format, const struct sim_scenario *s, dou
 static void print_head(enum sim_format format)
 {
     if (format == SIM_TABLE)
-        printf("| trace | load | policy | goodput/s | p50 ms | p99 ms | refused | expired | late | batch | "
+        printf("| trace | load | policy | goodput/s | work | least client | p50 ms | p99 ms | refused | expired | late "
+               "| batch | "
                "mJ/inference | best setting |\n"
-               "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
+               "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n");
     else if (format == SIM_CSV)
-        printf("scenario,load,policy,goodput,p50_ms,p99_ms,refused_percent,expired_percent,late_percent,mean_batch,mj_"
+        printf("scenario,load,policy,goodput,work_percent,least_percent,p50_ms,p99_ms,refused_percent,expired_percent,"
+               "late_percent,mean_batch,mj_"
                "per_inference,setting\n");
     else
         printf("[\n");

@@ -218,8 +218,10 @@ static int answer(struct sim *sim, struct sim_item *item, enum sim_outcome outco
         sim_violate(sim, "item %llu is answered twice", (unsigned long long)item->number);
     item->answered = true;
     result->outcomes[outcome]++;
-    if (outcome == SIM_DONE)
+    if (outcome == SIM_DONE) {
         result->client_done[item->request.client]++;
+        result->model_done[item->model]++;
+    }
     if (outcome == SIM_DONE || outcome == SIM_LATE)
         result->latency[latency_bucket(sim->now_ns - item->arrived_ns)]++;
     note(sim, LOG_ANSWER, (int64_t)item->number, outcome, (int64_t)(sim->now_ns - item->arrived_ns) / 1000,

@@ -211,6 +211,7 @@ struct sim_record {
 struct sim_result {
     uint64_t items, outcomes[SIM_OUTCOMES];
     uint64_t client_done[SIM_CLIENTS_MAX], client_items[SIM_CLIENTS_MAX];
+    uint64_t model_done[SIM_MODELS_MAX];
     uint64_t batches, images;
     uint64_t refused_full, refused_time, refused_share;
     uint64_t latency[SIM_LATENCY_BUCKETS]; /**< of what ran to the end */

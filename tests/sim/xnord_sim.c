@@ -134,6 +134,10 @@ static int run(const struct arguments *a)
         r = sim_run(&scenario, &trace, &sim_xnord, &knobs, &options, &result);
     if (r == 0) {
         print_result(&result);
+        for (uint32_t i = 0; i < scenario.n_streams; i++)
+            printf("client %u: %.3f of its own, %.3f of all\n", i,
+                   (double)result.client_done[i] / (double)result.client_items[i],
+                   (double)result.client_done[i] / (double)result.outcomes[SIM_DONE]);
         puts(result.violation);
     }
     sim_trace_done(&trace);

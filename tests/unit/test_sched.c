@@ -658,6 +658,29 @@ static void test_room_is_left_for_others(void **state)
     xn_sched_free(bed.sched);
 }
 
+/** Two who ask for all they can have a third each; the last third is left to whoever comes. */
+static void test_two_flows_have_a_third_each(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    struct xn_sched_ask ask = {.model = &model, .n = 1, .deadline_ns = XN_NEVER_NS};
+    uint64_t retry_ns;
+    uint32_t n[2] = {0, 0};
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        ask.client = 1 + i % 2;
+        if (xn_sched_admit(bed.sched, &ask, T0, &retry_ns) < 0)
+            continue;
+        (void)push_as(&bed, &model, ask.client, XN_PRIORITY_NORMAL, XN_NEVER_NS, T0);
+        n[i % 2]++;
+    }
+    for (uint32_t i = 0; i < 2; i++)
+        assert_in_range(n[i], ITEMS / 3 - 1, ITEMS / 3 + 1);
+    xn_sched_free(bed.sched);
+}
+
 static void test_low_priority_is_refused_first(void **state)
 {
     struct bed bed;
@@ -727,7 +750,7 @@ static void test_a_flow_is_served_in_its_order(void **state)
     (void)state;
 
     bed_init(&bed, 1, 2);
-    measure(&bed, &model, 0, 8, 80 * MS);
+    measure(&bed, &model, 0, 8, 8 * MS);
     for (uint32_t i = 0; i < 16; i++)
         (void)push(&bed, &model, XN_NEVER_NS, T0 + i * US);
     assert_int_equal(xn_sched_next(bed.sched, 0, T0 + MS)->n, 8);
@@ -816,6 +839,73 @@ static void test_the_next_batch_is_fetched_shortly_before(void **state)
     xn_sched_free(bed.sched);
 }
 
+/** What is bound to an instance goes before all that comes later. So a full batch that is due long from now is bound to one that runs only shortly before that is free, where tight work has come lately;
+ *  and at once, where none has. */
+static void test_long_work_is_not_bound_before_tight_work(void **state)
+{
+    struct bed bed;
+    (void)state;
+
+    for (int tight = 0; tight <= 1; tight++) {
+        struct xn_model heavy = model_of(0, 8, 0), light = model_of(1, 8, 0);
+        bed_init(&bed, 1, 2);
+        measure(&bed, &heavy, 0, 8, 10 * MS);
+        measure(&bed, &light, 0, 8, 2 * MS);
+        (void)push_as(&bed, &light, 1, XN_PRIORITY_NORMAL, T0 + (tight ? 15 : 400) * MS, T0);
+        xn_sched_done(bed.sched, xn_sched_next(bed.sched, 0, T0), 2 * MS, 0, T0 + 2 * MS);
+        const uint64_t now_ns = T0 + 2 * MS;
+        for (uint32_t i = 0; i < 16; i++)
+            (void)push_as(&bed, &heavy, 2, XN_PRIORITY_NORMAL, now_ns + 400 * MS, now_ns);
+        assert_ptr_equal(xn_sched_next(bed.sched, 0, now_ns)->model, &heavy);
+        uint64_t look_ns = xn_sched_look_ns(bed.sched, 0);
+        assert_int_equal(xn_sched_next(bed.sched, 0, now_ns) != NULL, !tight);
+        if (tight) {
+            assert_int_equal(xn_sched_wake_ns(bed.sched, now_ns), look_ns);
+            (void)push_as(&bed, &light, 1, XN_PRIORITY_NORMAL, now_ns + 16 * MS, now_ns + MS);
+            assert_ptr_equal(xn_sched_next(bed.sched, 0, look_ns)->model, &light);
+        }
+        xn_sched_free(bed.sched);
+    }
+}
+
+/** What is due first and can still grow lets a full batch of another model go first, as long as it has time. */
+static void test_a_full_batch_goes_before_one_that_has_time(void **state)
+{
+    struct bed bed;
+    (void)state;
+
+    for (int hurry = 0; hurry <= 1; hurry++) {
+        struct xn_model heavy = model_of(0, 8, 0), light = model_of(1, 8, 0);
+        bed_init(&bed, 1, 1);
+        measure(&bed, &heavy, 0, 8, 10 * MS);
+        measure(&bed, &light, 0, 8, 2 * MS);
+        for (uint32_t i = 0; i < 8; i++)
+            (void)push_as(&bed, &heavy, 2, XN_PRIORITY_NORMAL, T0 + 400 * MS, T0);
+        (void)push_as(&bed, &light, 1, XN_PRIORITY_NORMAL, T0 + (hurry ? 15 : 40) * MS, T0);
+        const struct xn_batch *batch = xn_sched_next(bed.sched, 0, T0);
+        assert_non_null(batch);
+        assert_ptr_equal(batch->model, hurry ? &light : &heavy);
+        xn_sched_free(bed.sched);
+    }
+}
+
+/** Images that cost next to nothing ride along, however tight the first one is. */
+static void test_riders(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 32, 0);
+    (void)state;
+
+    bed_init(&bed, 1, 1);
+    measure(&bed, &model, 0, 1, 4020 * US);
+    measure(&bed, &model, 0, 32, 4640 * US); /* 4 ms + 20 us an image */
+    (void)push(&bed, &model, T0 + 6 * MS, T0);
+    for (uint32_t i = 1; i < 20; i++)
+        (void)push(&bed, &model, T0 + 200 * MS, T0);
+    assert_in_range(xn_sched_next(bed.sched, 0, T0)->n, 20, 20);
+    xn_sched_free(bed.sched);
+}
+
 static void test_preferred_sizes(void **state)
 {
     struct bed bed;
@@ -899,6 +989,31 @@ static void test_thrift_within_deadlines(void **state)
     (void)push(&bed, &model, T0 + 5 * MS, T0);
     assert_int_equal(ready_mask(bed.sched, T0), 1);
     assert_non_null(xn_sched_next(bed.sched, 0, T0));
+    xn_sched_free(bed.sched);
+}
+
+/** The instance with the fewest joules is that for the batch as it would start, of a preferred size, not for all that waits: else each leaves it to the other. */
+static void test_thrift_with_preferred_sizes(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 8, 0);
+    struct xn_sched_instance instances[2] = {{.watts = 10}, {.watts = 10}};
+    (void)state;
+
+    model.preferred_batch = 4;
+    bed_init_with(
+        &bed,
+        (struct xn_sched_config){.n_instances = 2, .instances = instances, .watts_cap = 1000, .eco_delay_us = 1000}, 1);
+    measure(&bed, &model, 0, 1, 3100 * US);
+    measure(&bed, &model, 0, 8, 3800 * US); /* the better one from 5 images on */
+    measure(&bed, &model, 1, 1, 1000 * US);
+    measure(&bed, &model, 1, 8, 5200 * US);
+    for (uint32_t i = 0; i < 6; i++)
+        (void)push(&bed, &model, XN_NEVER_NS, T0);
+    assert_int_equal(ready_mask(bed.sched, T0), 2);
+    const struct xn_batch *batch = xn_sched_next(bed.sched, 1, T0);
+    assert_non_null(batch);
+    assert_int_equal(batch->n, 4);
     xn_sched_free(bed.sched);
 }
 
@@ -1306,6 +1421,7 @@ int main(void)
         cmocka_unit_test(test_a_flood_stands_behind_who_asks_for_little),
         cmocka_unit_test(test_what_cannot_be_done_in_time_is_refused),
         cmocka_unit_test(test_room_is_left_for_others),
+        cmocka_unit_test(test_two_flows_have_a_third_each),
         cmocka_unit_test(test_low_priority_is_refused_first),
         cmocka_unit_test(test_what_is_too_late_is_given_up),
         cmocka_unit_test(test_batches_keep_the_deadlines_in_them),
@@ -1313,10 +1429,14 @@ int main(void)
         cmocka_unit_test(test_a_tight_one_is_not_given_up_for_little),
         cmocka_unit_test(test_time_is_left_for_the_answer),
         cmocka_unit_test(test_the_next_batch_is_fetched_shortly_before),
+        cmocka_unit_test(test_long_work_is_not_bound_before_tight_work),
+        cmocka_unit_test(test_a_full_batch_goes_before_one_that_has_time),
+        cmocka_unit_test(test_riders),
         cmocka_unit_test(test_preferred_sizes),
         cmocka_unit_test(test_the_cap_bounds_what_runs),
         cmocka_unit_test(test_the_budget_paces),
         cmocka_unit_test(test_thrift_within_deadlines),
+        cmocka_unit_test(test_thrift_with_preferred_sizes),
         cmocka_unit_test(test_watts_are_learned_where_none_are_declared),
         cmocka_unit_test(test_cost_learns_the_line_and_shrugs_at_a_stall),
         cmocka_unit_test(test_cost_keeps_its_parts_while_sizes_are_one),
