@@ -78,6 +78,7 @@ class Daemon:
         self.notes: list[str] = []
         self.changed = threading.Condition()
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        (folder / "notify").unlink(missing_ok=True)  # of one before it in the folder
         self.notify.bind(str(folder / "notify"))
         sanitizer = f"{os.environ.get('ASAN_OPTIONS', 'allocator_may_return_null=1')}:quarantine_size_mb=8"
         self.started = time.monotonic()

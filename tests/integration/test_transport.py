@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 from lifecycle_support import FAST_INPUT, PATIENCE_S, SLOW_INPUT, XNORD, Daemon, daemon, network, put_file, wait_until
+from transport_support import hand_over, make_authority, make_certificate, openssl, token_file
 
 TCP = {"address": "127.0.0.1", "port": 0}
 
@@ -103,27 +103,6 @@ def test_unix_socket_in_the_way(tmp_path: Path) -> None:
 
 
 # ---- TLS ----------------------------------------------------------------------------------------------------------------------------------------
-
-
-def openssl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S)
-
-
-def make_authority(folder: Path) -> None:
-    done = openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
-                   "-subj", "/CN=throw-away authority")
-    assert done.returncode == 0, done.stderr
-
-
-def make_certificate(folder: Path, name: str) -> None:
-    """NAME.pem and NAME.key, for 127.0.0.1."""
-    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for arguments in (["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"],
-                      ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem", "-days", "2",
-                       "-extfile", "extensions"]):
-        done = openssl(folder, *arguments)
-        assert done.returncode == 0, done.stderr
-    (folder / f"{name}.key").chmod(0o600)
 
 
 @pytest.fixture
@@ -225,13 +204,6 @@ def test_tls_that_does_not_start(authority: Path, damage: Any, why: str) -> None
 
 
 # ---- tokens -------------------------------------------------------------------------------------------------------------------------------------
-
-
-def token_file(folder: Path, **tokens: str) -> None:
-    """NAME=roles; the token is "secret-NAME"."""
-    lines = [f"{name} {roles} {hashlib.sha256(f'secret-{name}'.encode()).hexdigest()}" for name, roles in tokens.items()]
-    put_file(folder / "tokens", "\n".join(["# who", *lines, ""]).encode())
-    (folder / "tokens").chmod(0o600)
 
 
 def test_tokens(tmp_path: Path) -> None:
@@ -356,22 +328,13 @@ def test_requests_a_second(tmp_path: Path) -> None:
 # ---- sockets that are handed over ---------------------------------------------------------------------------------------------------------------
 
 
-def hand_over(folder: Path, config: dict[str, Any], names: str, sockets: list[socket.socket]) -> subprocess.Popen[str]:
-    """A server that gets these sockets as descriptors 3, 4, ..."""
-    (folder / "xnord.json").write_text(json.dumps({"log": {"target": "stderr"}, "models": models(folder), **config}))
-    moves = "".join(f"exec {60 + i}<&{s.fileno()};" for i, s in enumerate(sockets)) + "".join(f"exec {3 + i}<&{60 + i};" for i in range(len(sockets)))
-    line = f'{moves} export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={names}; exec "$@"'
-    return subprocess.Popen(["bash", "-c", line, "bash", str(XNORD), "--config", str(folder / "xnord.json")], stderr=subprocess.PIPE, text=True,
-                            pass_fds=[s.fileno() for s in sockets])
-
-
 def test_sockets_find_their_listeners(tmp_path: Path) -> None:
     """By name, by address and by path; one that was not handed over is opened; the ones that were are there when the server has gone."""
     named, told, path = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
     path.bind(str(tmp_path / "door"))
     path.listen()
     listen = [{"unix": "own"}, {"unix": "door"}, {"port": told.getsockname()[1]}, {"name": "a"}]
-    process = hand_over(tmp_path, {"listen": listen}, "a:b:c", [named, told, path])
+    process = hand_over(tmp_path, {"models": models(tmp_path), "listen": listen}, "a:b:c", [named, told, path])
     try:
         for connection in (UnixConnection(tmp_path / "door"), http.client.HTTPConnection(*named.getsockname(), timeout=PATIENCE_S),
                            http.client.HTTPConnection(*told.getsockname(), timeout=PATIENCE_S), UnixConnection(tmp_path / "own")):
@@ -395,7 +358,7 @@ def test_sockets_find_their_listeners(tmp_path: Path) -> None:
 def test_socket_that_nobody_wants(tmp_path: Path, names: str, kind: str, why: str) -> None:
     make = {"tcp": lambda: socket.create_server(("127.0.0.1", 0)), "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)}[kind]
     sockets = [make() for _ in names.split(":")]
-    process = hand_over(tmp_path, {"listen": [{"name": "a"}]}, names, sockets)
+    process = hand_over(tmp_path, {"models": models(tmp_path), "listen": [{"name": "a"}]}, names, sockets)
     assert why in process.communicate(timeout=PATIENCE_S)[1]
     assert process.returncode == 1
 
