@@ -245,7 +245,7 @@ bench-servers: ## Measure what a request costs beside Triton's server and MLServ
 format: ## Lay out all C sources with clang-format
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
-install: install-xnord $(if $(XRT_FOUND),install-vcard) ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
+install: install-xnord install-python $(if $(XRT_FOUND),install-vcard) ## Install into $(DESTDIR)$(PREFIX) and $(DESTDIR)/etc
 
 install-xnord: all
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/xnord $(BUILD)/xnorctl
@@ -261,6 +261,11 @@ install-xnord: all
 	install -d $(DESTDIR)/etc/xnord
 	sed 's,"\.\./models/[^"/]*/,"$(PREFIX)/share/xnord/models/,' config/xnord.json > $(DESTDIR)/etc/xnord/xnord.json
 
+# Where Debian's Python looks for modules: in one folder for all of its versions under /usr, in one for each elsewhere.
+PYTHON_VERSION = $(if $(filter /usr,$(PREFIX)),3,$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+install-python:
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/python$(PYTHON_VERSION)/dist-packages/xnord clients/python/xnord/*.py clients/python/xnord/py.typed
+
 # What a card computes with lies where the program finds it from its own place, ../lib/xnord/vcard.
 install-vcard: $(BUILD)/xnor-vcard $(VCARD_DRIVER) $(VCARD_SIMULATIONS)
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/xnor-vcard
@@ -268,7 +273,7 @@ install-vcard: $(BUILD)/xnor-vcard $(VCARD_DRIVER) $(VCARD_SIMULATIONS)
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/xnord/vcard $(VCARD_SIMULATIONS)
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/xnor-vcard.1
 
-deb: ## Build the Debian packages, xnord and xnord-vcard, into build/deb
+deb: ## Build the Debian packages, xnord, python3-xnord and xnord-vcard, into build/deb
 	@packaging/install-deps build package
 	rm -rf build/deb && mkdir -p build/deb/xnord-$(VERSION)
 	git ls-files -z | xargs -0 cp -d --parents -t build/deb/xnord-$(VERSION)
@@ -283,7 +288,7 @@ deb-test: deb ## Check the Debian packages: control fields, contents, and the vi
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-servers bench-peers format install install-xnord install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-servers bench-peers format install install-xnord install-python install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -33,6 +33,9 @@ def test_an_installed_card(tmp_path: Path) -> None:
     installed = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
     assert {"bin/xnord", "bin/xnorctl", "bin/xnor-vcard", "lib/xnord/xnor-xrt.so", "lib/xnord/vcard/xrt/lib/libxrt_core.so.2", "lib/xnord/vcard/libxnor-sim-hls-2t.so",
             "lib/xnord/vcard/libxnor-sim-hls-4t.so", "share/man/man1/xnor-vcard.1"} <= installed, installed
+    module, = (path for path in home.rglob("xnord/__main__.py"))
+    told = subprocess.run(["/usr/bin/python3", "-m", "xnord", "--version"], cwd=module.parents[1], check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert told.stdout == f"xnord {(ROOT / 'VERSION').read_text().strip()}\n"
     models = {model["path"] for model in json.loads((root / "etc/xnord/xnord.json").read_text())["models"]}
     assert models <= {f"{prefix}/{path}" for path in installed}, models
 

@@ -62,6 +62,17 @@ def test_xnord_vcard(tmp_path: Path) -> None:
                                                               "./usr/lib/xnord/vcard/libxnor-sim-hls-4t.so", "./usr/share/man/man1/xnor-vcard.1.gz"}
 
 
+def test_python3_xnord(tmp_path: Path) -> None:
+    """Unpacked, not installed: the module is whole, and needs no other package than Python."""
+    told, files = fields(package("python3-xnord")), contents(package("python3-xnord"))
+    assert told["Version"] == VERSION and told["Architecture"] == "all" and told["Depends"] in ("python3:any", "python3") and told["Suggests"] == "python3-numpy"
+    modules = {f"./usr/lib/python3/dist-packages/xnord/{path.name}" for path in (ROOT / "clients/python/xnord").iterdir() if path.is_file()}
+    assert {path for path in files if "/doc/" not in path} == modules
+    run("dpkg-deb", "-x", package("python3-xnord"), tmp_path)
+    said = run("/usr/bin/python3", "-I", "-c", f"import sys; sys.path.insert(0, '{tmp_path}/usr/lib/python3/dist-packages'); import xnord; print(xnord.__version__)")
+    assert said.strip() == VERSION
+
+
 def test_they_run_together(tmp_path: Path) -> None:
     """Unpacked, not installed: the daemon starts on a virtual card, and its network has been tried on it when it is ready."""
     for name in ("xnord", "xnord-vcard"):
