@@ -158,15 +158,11 @@ static void batch_done(void *user, const struct xn_batch *batch, uint64_t exec_n
     xn_model_stats_batch(batch->model->stats, batch->n, exec_ns);
 }
 
-static bool batch_energy(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns,
-                         double *ret_joules, enum xn_energy_source *ret_source)
+static bool batch_energy(void *user, const struct xn_batch *batch, uint64_t end_ns, struct xn_energy *ret_energy)
 {
     struct xn_app *app = user;
 
-    if (!xn_power_batch_energy(app->power, batch->instance, start_ns, end_ns, ret_joules, ret_source))
-        return false;
-    xn_metrics_energy(app->metrics, batch->model->slot, batch->instance, *ret_joules, *ret_source);
-    return true;
+    return xn_power_batch_energy(app->power, batch->instance, batch->model->slot, end_ns, ret_energy);
 }
 
 static void instance_health(void *user, uint32_t instance, bool healthy, const char *why)
@@ -456,7 +452,7 @@ static int start(struct xn_app *app, struct xn_error *error)
     r = xn_repository_new(&app->config, app->models, &app->repository, error);
     if (r < 0)
         return r;
-    r = xn_power_new(&app->config, &app->instances, &app->power, error);
+    r = xn_power_new(&app->config, &app->instances, app->metrics, &app->power, error);
     if (r < 0)
         return r;
     r = start_path(app, error);

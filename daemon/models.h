@@ -18,6 +18,14 @@ enum xn_energy_source {
 };
 extern const char *const xn_energy_source_names[XN_ENERGY_SOURCES]; /**< as labels and answers have them */
 
+/** What some inferences took. */
+struct xn_energy {
+    double joules;   /**< while they ran: active_j and their share of idle power in that time; < 0: not measured */
+    double active_j; /**< over idle; < 0: not known, as idle power is not known yet */
+    bool is_typical; /**< what such work takes, by samples; false: only what the sensor shows at the moment */
+    enum xn_energy_source source;
+};
+
 #define XN_INSTANCES_MAX       1024u
 #define XN_MODEL_VERSION_BYTES 16u /**< with NUL; a decimal number */
 

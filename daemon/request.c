@@ -147,7 +147,7 @@ static void init_item(struct xn_request *request, uint32_t i, uint8_t *tensor, u
     item->index = i;
     item->input = tensor;
     item->logits = (int32_t *)(void *)logits;
-    item->energy_j = -1;
+    item->energy = (struct xn_energy){.joules = -1, .active_j = -1};
     item->error.text[0] = '\0';
     atomic_init(&item->settled, XN_ITEM_UNSETTLED);
 }

@@ -55,12 +55,11 @@ struct xn_item {
     uint64_t decode_start_ns, queued_ns, execute_start_ns, execute_end_ns; /**< CLOCK_MONOTONIC; 0: not reached */
     uint64_t exec_ns;                                                      /**< of its batch, on the accelerator */
     uint32_t batch_size;                                                   /**< it rode in */
-    uint32_t instance; /**< index in xn_instances; UINT32_MAX until it is in a batch */
-    uint32_t attempts; /**< runs that failed under it */
-    double energy_j;   /**< its share; < 0: not measured */
-    enum xn_energy_source energy_source;
-    atomic_int settled;    /**< XN_ITEM_UNSETTLED, then its status; release by xn_item_settle, acquire by readers */
-    struct xn_error error; /**< text for a negative status; written before it settles, by the winner only */
+    uint32_t instance;       /**< index in xn_instances; UINT32_MAX until it is in a batch */
+    uint32_t attempts;       /**< runs that failed under it */
+    struct xn_energy energy; /**< its share of its batch's */
+    atomic_int settled;      /**< XN_ITEM_UNSETTLED, then its status; release by xn_item_settle, acquire by readers */
+    struct xn_error error;   /**< text for a negative status; written before it settles, by the winner only */
 };
 
 struct xn_request {

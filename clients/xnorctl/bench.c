@@ -292,25 +292,32 @@ static bool risen(const struct reading r[2], const char *name, const char *label
     return after_n > 0 && after >= before;
 }
 
-/* Does sample `m` of the second reading have the labels of `like`? */
-static double before_of(const char *metrics, const struct xn_metric *like)
+/* The value of the sample of `family` that has the labels of `like`; 0: there is none. */
+static double value_like(const char *metrics, const char *family, const struct xn_metric *like)
 {
     struct xn_metric m;
-    size_t series = (size_t)(strcspn(like->name, " \n"));
 
-    /* Label values of xnord may hold blanks (sensors have names): compare up to the brace that closes. */
-    if (like->n_labels > 0) {
-        const struct xn_metric_label *last = &like->labels[like->n_labels - 1];
-        series = (size_t)(last->value + last->value_bytes - like->name);
-    }
     while (xn_metric_next(&metrics, &m)) {
-        if (strncmp(m.name, like->name, series) == 0)
+        bool same = xn_metric_is(&m, family) && m.n_labels == like->n_labels;
+        /* Label values of xnord may hold blanks (sensors have names): compare up to the brace that closes. */
+        if (same && m.n_labels > 0) {
+            const struct xn_metric_label *first = &like->labels[0], *last = &like->labels[like->n_labels - 1];
+            same = strncmp(m.labels[0].name, first->name, (size_t)(last->value + last->value_bytes - first->name)) == 0;
+        }
+        if (same)
             return m.value;
     }
     return 0;
 }
 
-/* Joules of one family an inference, by source; nothing where nothing was measured. */
+static double before_of(const char *metrics, const struct xn_metric *like)
+{
+    char family[128];
+
+    snprintf(family, sizeof(family), "%.*s", (int)like->name_bytes, like->name);
+    return value_like(metrics, family, like);
+}
+
 /* Images that ran on the instance, and through the model, of an energy sample; `all` where it is of no instance. */
 static double inferences_on(const struct reading r[2], const struct xn_metric *energy, double all)
 {
@@ -328,6 +335,7 @@ static double inferences_on(const struct reading r[2], const struct xn_metric *e
     return all;
 }
 
+/* Joules of one family an inference, by source; nothing where nothing was measured. Of inferences also those over idle. */
 static void add_energy(json_t *array, const struct reading r[2], const char *family, const char *model,
                        double inferences)
 {
@@ -350,6 +358,13 @@ static void add_energy(json_t *array, const struct reading r[2], const char *fam
         json_object_set_new(entry, "joules", json_real(joules));
         if (inferences > 0)
             json_object_set_new(entry, "joules_per_inference", json_real(joules / inferences_on(r, &m, inferences)));
+        static const char over_idle[] = "xnord_inference_active_energy_joules_total";
+        double active = value_like(r[1].metrics, over_idle, &m) - value_like(r[0].metrics, over_idle, &m);
+        if (active > 0)
+            json_object_set_new(entry, "active_joules", json_real(active));
+        if (active > 0 && inferences > 0)
+            json_object_set_new(entry, "active_joules_per_inference",
+                                json_real(active / inferences_on(r, &m, inferences)));
         json_array_append_new(array, entry);
     }
 }
@@ -582,9 +597,12 @@ static void print_energy(json_t *array, const char *title, const char *what)
     {
         const char *source = json_string_value(json_object_get(entry, "source"));
         const char *name = json_string_value(json_object_get(entry, what));
-        printf("%-12s%s an inference (%s", title,
-               xn_words_joules(json_number_value(json_object_get(entry, "joules_per_inference"))).text,
-               name ? name : "");
+        json_t *active = json_object_get(entry, "active_joules_per_inference");
+        printf("%-12s%s an inference", title,
+               xn_words_joules(json_number_value(json_object_get(entry, "joules_per_inference"))).text);
+        if (active)
+            printf(", %s of them over idle", xn_words_joules(json_number_value(active)).text);
+        printf(" (%s", name ? name : "");
         printf(", %s%s)\n", source ? source : "",
                !source                            ? ""
                : strcmp(source, "estimate") == 0  ? ": declared, not measured"

@@ -79,30 +79,46 @@ static double metric_risen(const struct span *span, const char *family, const ch
 
 static const char *const sources[] = {"sensor", "estimate", "simulated"};
 
+/* How much `family` has risen in the span, of a model or an instance and a source. */
+static double energy_risen(const struct span *span, const char *family, const char *label, json_t *entry,
+                           const char *source)
+{
+    const char *texts[2] = {span->before->metrics ? span->before->metrics : "", span->now->metrics};
+    bool is_model = strcmp(label, "model") == 0;
+    double sum[2] = {0, 0};
+    struct xn_metric m;
+
+    for (size_t i = 0; i < 2; i++) {
+        const char *at = texts[i];
+        while (xn_metric_next(&at, &m)) {
+            if (xn_metric_is(&m, family) && xn_metric_has(&m, label, xn_document_text(entry, "name")) &&
+                (!is_model || xn_metric_has(&m, "version", xn_document_text(entry, "version"))) &&
+                xn_metric_has(&m, "source", source))
+                sum[i] += m.value;
+        }
+    }
+    return sum[1] - sum[0];
+}
+
 /* Joules an inference of a model (`label` "model") or an instance ("accelerator") in the span, of the source that has any: {label: name, source, joules,
- * joules_per_inference}, or NULL where nothing was measured. */
+ * joules_per_inference, and where idle power is known active_joules and active_joules_per_inference}, or NULL where nothing was measured. */
 static json_t *energy_of(const struct span *span, const char *label, json_t *entry)
 {
     bool is_model = strcmp(label, "model") == 0;
     double inferences = risen(span, is_model ? "models" : "instances", entry, is_model ? "inferences" : "images");
 
     for (size_t k = 0; k < XN_ARRAY_LEN(sources) && inferences > 0; k++) {
-        double sum[2] = {0, 0};
-        const char *texts[2] = {span->before->metrics ? span->before->metrics : "", span->now->metrics};
-        for (size_t i = 0; i < 2; i++) {
-            struct xn_metric m;
-            const char *at = texts[i];
-            while (xn_metric_next(&at, &m)) {
-                if (xn_metric_is(&m, "xnord_inference_energy_joules_total") &&
-                    xn_metric_has(&m, label, xn_document_text(entry, "name")) &&
-                    (!is_model || xn_metric_has(&m, "version", xn_document_text(entry, "version"))) &&
-                    xn_metric_has(&m, "source", sources[k]))
-                    sum[i] += m.value;
-            }
+        double joules = energy_risen(span, "xnord_inference_energy_joules_total", label, entry, sources[k]);
+        double active = energy_risen(span, "xnord_inference_active_energy_joules_total", label, entry, sources[k]);
+        if (joules <= 0)
+            continue;
+        json_t *energy = json_pack("{s:s, s:s, s:f, s:f}", label, xn_document_text(entry, "name"), "source", sources[k],
+                                   "joules", joules, "joules_per_inference", joules / inferences);
+        if (active > 0) {
+            json_object_set_new(energy, "active_joules", json_real(active));
+            json_object_set_new(energy, "active_joules_per_inference", json_real(active / inferences));
         }
-        if (sum[1] > sum[0])
-            return json_pack("{s:s, s:s, s:f, s:f}", label, xn_document_text(entry, "name"), "source", sources[k],
-                             "joules", sum[1] - sum[0], "joules_per_inference", (sum[1] - sum[0]) / inferences);
+        return energy;
     }
     return NULL;
 }
@@ -201,22 +217,28 @@ static json_t *to_json(const struct span *span, const char *url)
 
 /* ---- text --------------------------------------------------------------------------------------------------------- */
 
-/* Joules an inference; "~": not measured. */
-static void energy_cell(struct xn_table *t, const struct span *span, const char *label, json_t *entry)
+static void joules_cell(struct xn_table *t, json_t *energy, const char *key)
+{
+    if (json_object_get(energy, key))
+        xn_table_cell(t, "%s%s", strcmp(xn_document_text(energy, "source"), "sensor") != 0 ? "~" : "",
+                      xn_words_joules(number_of(energy, key)).text);
+    else
+        xn_table_cell(t, "-");
+}
+
+/* Joules an inference while it ran, and over idle; "~": not measured. */
+static void energy_cells(struct xn_table *t, const struct span *span, const char *label, json_t *entry)
 {
     json_t *energy = energy_of(span, label, entry);
 
-    if (energy)
-        xn_table_cell(t, "%s%s", strcmp(xn_document_text(energy, "source"), "sensor") != 0 ? "~" : "",
-                      xn_words_joules(number_of(energy, "joules_per_inference")).text);
-    else
-        xn_table_cell(t, "-");
+    joules_cell(t, energy, "joules_per_inference");
+    joules_cell(t, energy, "active_joules_per_inference");
     json_decref(energy);
 }
 
 static void print_models(const struct span *span)
 {
-    struct xn_table *t = xn_table_new("llrrrrr");
+    struct xn_table *t = xn_table_new("llrrrrrr");
     json_t *model;
     size_t i;
 
@@ -227,6 +249,7 @@ static void print_models(const struct span *span)
     xn_table_cell(t, "IMAGES/S");
     xn_table_cell(t, "MEAN BATCH");
     xn_table_cell(t, "ENERGY/IMAGE");
+    xn_table_cell(t, "OVER IDLE");
     json_array_foreach(json_object_get(span->now->status, "models"), i, model)
     {
         double images = risen(span, "models", model, "inferences"), batches = risen(span, "models", model, "batches");
@@ -239,14 +262,14 @@ static void print_models(const struct span *span)
             xn_table_cell(t, "%.2f", images / batches);
         else
             xn_table_cell(t, "-");
-        energy_cell(t, span, "model", model);
+        energy_cells(t, span, "model", model);
     }
     xn_table_end(t, stdout, 2);
 }
 
 static void print_instances(const struct span *span)
 {
-    struct xn_table *t = xn_table_new("llrrrrrll");
+    struct xn_table *t = xn_table_new("llrrrrrrll");
     json_t *instance;
     size_t i;
 
@@ -255,6 +278,7 @@ static void print_instances(const struct span *span)
     xn_table_cell(t, "BUSY");
     xn_table_cell(t, "IMAGES");
     xn_table_cell(t, "ENERGY/IMAGE");
+    xn_table_cell(t, "OVER IDLE");
     xn_table_cell(t, "FAILURES");
     xn_table_cell(t, "RESETS");
     xn_table_cell(t, "GEOMETRY");
@@ -266,7 +290,7 @@ static void print_instances(const struct span *span)
         xn_table_cell(t, "%s", json_is_true(json_object_get(instance, "healthy")) ? "in service" : "QUARANTINED");
         xn_table_cell(t, "%.0f %%", 100 * busy);
         xn_table_cell(t, "%.0f", number_of(instance, "images"));
-        energy_cell(t, span, "accelerator", instance);
+        energy_cells(t, span, "accelerator", instance);
         xn_table_cell(t, "%.0f", number_of(instance, "failures"));
         xn_table_cell(t, "%.0f", number_of(instance, "resets"));
         xn_table_cell(t, "%s", xn_document_text(instance, "geometry"));

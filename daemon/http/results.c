@@ -163,11 +163,15 @@ static void put_item(struct xn_text *text, const struct xn_call *call, const str
     xn_text_u64(text, item->batch_size);
     xn_text_put(text, ",\"instance\":");
     xn_text_string(text, xn_accel_info(call->http->next.instances->accel[item->instance])->name);
-    if (item->energy_j >= 0) {
+    if (item->energy.active_j >= 0) {
+        xn_text_put(text, ",\"active_energy_j\":");
+        xn_text_double(text, item->energy.active_j, 4);
+    }
+    if (item->energy.joules >= 0) {
         xn_text_put(text, ",\"energy_j\":");
-        xn_text_double(text, item->energy_j, 4);
+        xn_text_double(text, item->energy.joules, 4);
         xn_text_put(text, ",\"energy_source\":\"");
-        xn_text_put(text, xn_energy_source_names[item->energy_source]);
+        xn_text_put(text, xn_energy_source_names[item->energy.source]);
         xn_text_put(text, "\"");
     }
     xn_text_put(text, ",\"timings_us\":{");

@@ -66,7 +66,7 @@ struct pair {
     struct histogram exec, size;
     counter reason[XN_CLOSE_COUNT];
     counter inferences, failures;
-    counter energy_nj[XN_ENERGY_SOURCES];
+    counter energy_nj[XN_ENERGY_SOURCES], active_nj[XN_ENERGY_SOURCES];
 };
 
 struct instance {
@@ -153,11 +153,15 @@ void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, 
     add(status < 0 ? &pair->failures : &pair->inferences, batch->n);
 }
 
-void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules,
-                       enum xn_energy_source source)
+void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, const struct xn_energy *energy)
 {
-    if (slot < MODELS && instance < metrics->n_instances && joules > 0)
-        add(&metrics->instances[instance].models[slot].energy_nj[source], (uint64_t)(joules * 1e9 + 0.5));
+    if (slot >= MODELS || instance >= metrics->n_instances)
+        return;
+    struct pair *pair = &metrics->instances[instance].models[slot];
+    if (energy->joules > 0)
+        add(&pair->energy_nj[energy->source], (uint64_t)(energy->joules * 1e9 + 0.5));
+    if (energy->active_j > 0)
+        add(&pair->active_nj[energy->source], (uint64_t)(energy->active_j * 1e9 + 0.5));
 }
 
 /* ---- labels and sources ---- */
@@ -177,8 +181,10 @@ static void reset_pair(struct pair *pair)
         atomic_store_explicit(&pair->reason[i], 0, memory_order_relaxed);
     atomic_store_explicit(&pair->inferences, 0, memory_order_relaxed);
     atomic_store_explicit(&pair->failures, 0, memory_order_relaxed);
-    for (size_t i = 0; i < XN_ARRAY_LEN(pair->energy_nj); i++)
+    for (size_t i = 0; i < XN_ENERGY_SOURCES; i++) {
         atomic_store_explicit(&pair->energy_nj[i], 0, memory_order_relaxed);
+        atomic_store_explicit(&pair->active_nj[i], 0, memory_order_relaxed);
+    }
 }
 
 static void reset_slot(struct xn_metrics *metrics, uint32_t slot)
@@ -432,16 +438,26 @@ static void put_inferences(struct render *r, const struct pair *pair, const char
 }
 
 /* Energy that nobody measured is absent, not 0. */
-static void put_energy(struct render *r, const struct pair *pair, const char *labels)
+static void put_sources(struct render *r, const char *family, const counter nj[static XN_ENERGY_SOURCES],
+                        const char *labels)
 {
     char all[2 * LABEL_BYTES + 64];
 
     for (uint32_t source = 0; source < XN_ENERGY_SOURCES; source++) {
-        uint64_t nj = get(&pair->energy_nj[source]);
         snprintf(all, sizeof(all), "%s,source=\"%s\"", labels, xn_energy_source_names[source]);
-        if (nj > 0)
-            xn_metrics_sample(r->text, "xnord_inference_energy_joules_total", all, (double)nj * 1e-9);
+        if (get(&nj[source]) > 0)
+            xn_metrics_sample(r->text, family, all, (double)get(&nj[source]) * 1e-9);
     }
+}
+
+static void put_energy(struct render *r, const struct pair *pair, const char *labels)
+{
+    put_sources(r, "xnord_inference_energy_joules_total", pair->energy_nj, labels);
+}
+
+static void put_active(struct render *r, const struct pair *pair, const char *labels)
+{
+    put_sources(r, "xnord_inference_active_energy_joules_total", pair->active_nj, labels);
 }
 
 static void render_batches(struct render *r)
@@ -459,8 +475,11 @@ static void render_batches(struct render *r)
     render_model_counter(r, "xnord_inference_failures_total", "Images in batches that failed on an accelerator.",
                          offsetof(struct pair, failures));
     xn_metrics_family(r->text, "xnord_inference_energy_joules_total", "counter",
-                      "Energy attributed to batches by the busy time of their instance.");
+                      "Energy of inferences while they ran, their share of idle power included.");
     each_pair(r, put_energy);
+    xn_metrics_family(r->text, "xnord_inference_active_energy_joules_total", "counter",
+                      "Energy of inferences over idle; absent while idle power is not known.");
+    each_pair(r, put_active);
 }
 
 static void render_build(struct render *r)

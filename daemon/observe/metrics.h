@@ -75,9 +75,8 @@ void xn_metrics_reject(struct xn_metrics *metrics, enum xn_reject reason);
 void xn_metrics_stage(struct xn_metrics *metrics, uint32_t slot, enum xn_stage stage, uint64_t duration_ns);
 /** A batch has run on its instance: counts it and its images, as failures where `status` is negative. */
 void xn_metrics_batch(struct xn_metrics *metrics, const struct xn_batch *batch, uint64_t exec_ns, int status);
-/** Energy attributed to a batch of the model in `slot`; see xn_power_batch_energy. */
-void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, double joules,
-                       enum xn_energy_source source);
+/** Energy attributed to inferences of the model in `slot`. */
+void xn_metrics_energy(struct xn_metrics *metrics, uint32_t slot, uint32_t instance, const struct xn_energy *energy);
 
 /** The whole text in Prometheus format 0.0.4, malloc'ed and NUL-terminated, *ret_bytes long. Errors: -ENOMEM.
  *  Threads: any. */

@@ -6,8 +6,9 @@
  *                                       group without a feed: declared watts, or no figure
  *
  * A group is fed by the feed of its own domain, else by that of the whole board ("board"), where the sensors of Zynq
- * and Kria modules sit. The thread xn-power alone writes sensors and feeds; other threads read atomics. Tables only
- * grow, and their counts are published with release after what they count.
+ * and Kria modules sit. The thread xn-power alone writes sensors and tables; other threads read atomics. Tables only
+ * grow, and their counts are published with release after what they count. Who gets the joules (meter.c) is decided under
+ * meters_lock, for which workers never wait longer than a sample takes to be shared out.
  *
  * Energy is integrated sensor by sensor: a gauge by the trapezoid between two good samples, a counter by its
  * difference. Across a time when a sensor was down nothing is added: energy is never invented. */
@@ -24,11 +25,11 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "daemon/observe/meter.h"
 #include "daemon/observe/power_internal.h"
 #include "daemon/observe/sensor.h"
 
 #define FEEDS_MAX   XN_SENSORS_MAX
-#define RING        64u /* samples that a feed remembers */
 #define NO_FEED     (-1)
 #define BOARD       "board"
 #define LABEL_BYTES XN_METRICS_LABEL_BYTES
@@ -42,8 +43,9 @@ struct real {
  * again. */
 struct source {
     struct xn_sensor sensor;
-    bool primed; /* the last sample was good */
-    int error;   /* of the last sample; logged when it changes */
+    bool primed;   /* the last sample was good */
+    bool measured; /* and the one before: delta_j is what it took in between */
+    int error;     /* of the last sample; logged when it changes */
     uint64_t last_ns, last_value;
     double last_watts, delta_j;
     uint32_t feed;
@@ -51,24 +53,15 @@ struct source {
     struct real watts, joules; /* watts: NaN while not known */
 };
 
-struct sample {
-    atomic_uint_fast64_t ns; /* 0 while it is written */
-    struct real joules;
-};
-
 struct feed {
     char domain[XN_SENSOR_NAME_BYTES];
-    enum xn_energy_source source; /* its sensors are a card's, or a virtual card's */
-    double total_j;               /* while all sensors were up */
-    struct real watts;
-    struct sample ring[RING];
-    uint32_t next;
+    bool is_up;            /* all its sensors are: what they take from here on will be known */
+    struct xn_meter meter; /* its sensors together */
 };
 
 struct group {
     char domain[XN_SENSOR_NAME_BYTES];
     atomic_int feed;
-    atomic_uint running; /* batches */
 };
 
 /* An accelerator entry of the configuration that declares its watts. */
@@ -76,19 +69,9 @@ struct declared {
     const struct xn_config_accelerator *config;
     char name[32];
     uint32_t group, n_instances;
-    uint64_t last_ns, last_busy_ns;
-    atomic_uint running; /* batches */
-    atomic_bool active;  /* no sensor measures it: the estimate counts */
+    struct xn_meter meter;
+    atomic_bool active; /* no sensor measures it: the estimate counts */
     struct real watts, joules;
-};
-
-struct instance {
-    uint32_t group;
-    struct declared *declared;              /* NULL: no estimate */
-    atomic_uint depth;                      /* batches running */
-    atomic_uint peers_start, peers_end;     /* busy in the domain when its last batch's time began and ended */
-    atomic_uint_fast64_t since_ns, busy_ns; /* since_ns: 0 while idle */
-    atomic_uint_fast64_t attributed_ns;     /* until here its time has been given to batches */
 };
 
 struct xn_power {
@@ -98,7 +81,12 @@ struct xn_power {
     struct source *sources;       /* [XN_SENSORS_MAX] */
     struct feed *feeds;           /* [FEEDS_MAX] */
     atomic_uint n_sources, n_feeds;
-    struct instance instances[XN_INSTANCES_MAX];
+    struct xn_metrics *metrics;
+    uint64_t last_ns; /* when it was sampled last */
+    pthread_mutex_t meters_lock;
+    struct xn_share *shares; /* [n_instances], guarded by meters_lock, as are the meters of feeds and declared */
+    struct declared *declared_of[XN_INSTANCES_MAX]; /* NULL: no estimate */
+    uint32_t group_of[XN_INSTANCES_MAX];
     struct group groups[XN_INSTANCES_MAX];
     struct declared declared[XN_CONFIG_ACCELERATORS_MAX];
     uint32_t n_instances, n_groups, n_declared;
@@ -188,8 +176,7 @@ static uint32_t get_feed(struct xn_power *p, const char *domain, bool is_simulat
     if (feed != NO_FEED)
         return (uint32_t)feed;
     snprintf(p->feeds[n].domain, sizeof(p->feeds[n].domain), "%s", domain);
-    p->feeds[n].source = is_simulated ? XN_ENERGY_SIMULATED : XN_ENERGY_SENSOR;
-    put(&p->feeds[n].watts, NAN);
+    xn_meter_init(&p->feeds[n].meter, is_simulated ? XN_ENERGY_SIMULATED : XN_ENERGY_SENSOR, NAN);
     atomic_store_explicit(&p->n_feeds, n + 1, memory_order_release);
     return n;
 }
@@ -213,6 +200,9 @@ static void adopt(struct xn_power *p, const struct xn_sensor *found)
     struct source *source = &p->sources[n];
     source->sensor = *found;
     source->feed = get_feed(p, found->domain, strcmp(found->source, xn_energy_source_names[XN_ENERGY_SIMULATED]) == 0);
+    /* Of a gauge, energy between two samples is half the earlier one's. */
+    struct xn_meter *meter = &p->feeds[source->feed].meter;
+    meter->lag_ns = XN_MAX(meter->lag_ns, XN_MAX(found->lag_ms * XN_NS_PER_MS, found->is_counter ? 0 : p->sample_ns));
     put(&source->watts, NAN);
     atomic_store_explicit(&p->n_sources, n + 1, memory_order_release);
     xn_log_info("power sensor %s/%s measures %s (%s)", found->source, found->name, found->domain, found->files[0]);
@@ -249,6 +239,11 @@ static bool incomplete(const struct xn_power *p)
 
 /* ---- sampling ---- */
 
+static double seconds_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return from_ns != 0 && to_ns > from_ns ? (double)(to_ns - from_ns) / (double)XN_NS_PER_S : 0;
+}
+
 static void log_source(const struct source *s, int error)
 {
     const struct xn_sensor *sensor = &s->sensor;
@@ -270,7 +265,7 @@ static void go_down(struct source *s, int error)
     if (s->error != error)
         log_source(s, error);
     s->error = error;
-    s->primed = false;
+    s->primed = s->measured = false;
     put(&s->watts, NAN);
     atomic_store_explicit(&s->up, false, memory_order_relaxed);
 }
@@ -296,7 +291,7 @@ static void sample_source(struct source *s, uint64_t now_ns)
     if (s->error != 0)
         log_source(s, 0);
     s->error = 0;
-    double seconds = s->primed ? (double)(now_ns - s->last_ns) / (double)XN_NS_PER_S : 0;
+    double seconds = s->primed ? seconds_between(s->last_ns, now_ns) : 0;
     double watts = s->sensor.is_counter ? NAN : (double)value * s->sensor.unit;
     if (seconds > 0 && s->sensor.is_counter) {
         s->delta_j = (double)counter_delta(&s->sensor, s->last_value, value) * s->sensor.unit;
@@ -304,6 +299,7 @@ static void sample_source(struct source *s, uint64_t now_ns)
     } else if (seconds > 0) {
         s->delta_j = (s->last_watts + watts) / 2 * seconds;
     }
+    s->measured = seconds > 0;
     s->primed = true;
     s->last_ns = now_ns;
     s->last_value = value;
@@ -313,59 +309,66 @@ static void sample_source(struct source *s, uint64_t now_ns)
     atomic_store_explicit(&s->up, true, memory_order_relaxed);
 }
 
-static void sample_feed(struct xn_power *p, uint32_t index, uint64_t now_ns)
+/* Of all its sensors together: no figure as soon as one has none. */
+static void sample_feed_locked(struct xn_power *p, struct feed *feed, uint64_t now_ns)
 {
-    struct feed *feed = &p->feeds[index];
+    double watts = 0, joules = 0, seconds = seconds_between(p->last_ns, now_ns);
     uint32_t n = count(&p->n_sources);
-    double watts = 0; /* NaN as soon as one sensor has no figure */
 
+    feed->is_up = true;
     for (uint32_t i = 0; i < n; i++) {
-        if (p->sources[i].feed != index)
+        const struct source *s = &p->sources[i];
+        if (&p->feeds[s->feed] != feed)
             continue;
-        watts += get(&p->sources[i].watts);
-        feed->total_j += p->sources[i].delta_j;
+        watts += get(&s->watts);
+        joules += s->delta_j;
+        seconds = s->measured ? seconds : 0;
+        feed->is_up = feed->is_up && s->primed;
     }
-    put(&feed->watts, watts);
-    struct sample *sample = &feed->ring[feed->next++ % RING];
-    atomic_store_explicit(&sample->ns, 0, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    put(&sample->joules, feed->total_j);
-    atomic_store_explicit(&sample->ns, isnan(watts) ? 0 : now_ns, memory_order_release);
+    feed->meter.watts = watts;
+    xn_meter_sample(&feed->meter, p->shares, p->n_instances, joules, seconds, now_ns, p->metrics);
 }
 
-/* Time that `instance` has been busy until now. Read again where a batch ended in between. */
-static uint64_t busy_until(const struct instance *instance, uint64_t now_ns)
+static void sample_declared_locked(struct xn_power *p, struct declared *d, uint64_t now_ns)
 {
-    for (int attempt = 0; attempt < 8; attempt++) {
-        uint64_t since_ns = atomic_load_explicit(&instance->since_ns, memory_order_acquire);
-        uint64_t busy_ns = atomic_load_explicit(&instance->busy_ns, memory_order_acquire);
-        if (atomic_load_explicit(&instance->since_ns, memory_order_acquire) == since_ns)
-            return busy_ns + (since_ns != 0 && now_ns > since_ns ? now_ns - since_ns : 0);
-    }
-    return atomic_load_explicit(&instance->busy_ns, memory_order_relaxed);
-}
-
-static void sample_declared(struct xn_power *p, struct declared *d, uint64_t now_ns)
-{
-    int feed = atomic_load_explicit(&p->groups[d->group].feed, memory_order_relaxed);
-    bool active = feed == NO_FEED || isnan(get(&p->feeds[feed].watts));
-    uint64_t busy_ns = 0;
-
-    for (uint32_t i = 0; i < p->n_instances; i++) {
-        if (p->instances[i].declared == d)
-            busy_ns += busy_until(&p->instances[i], now_ns);
-    }
-    double seconds = d->last_ns != 0 ? (double)(now_ns - d->last_ns) / (double)XN_NS_PER_S : 0;
-    double busy_s = busy_ns > d->last_busy_ns ? (double)(busy_ns - d->last_busy_ns) / (double)XN_NS_PER_S : 0;
-    double utilisation = seconds > 0 ? XN_MIN(busy_s / (seconds * d->n_instances), 1) : 0;
+    double seconds = seconds_between(p->last_ns, now_ns);
+    double utilisation = seconds > 0 ? fmin(d->meter.batch_s / (seconds * d->n_instances), 1) : 0;
     double watts = d->config->idle_watts + (d->config->busy_watts - d->config->idle_watts) * utilisation;
+    bool active = atomic_load_explicit(&d->active, memory_order_relaxed);
+
     if (active && seconds > 0) {
         put(&d->watts, watts);
         put(&d->joules, get(&d->joules) + watts * seconds);
     }
-    d->last_ns = now_ns;
-    d->last_busy_ns = busy_ns;
-    atomic_store_explicit(&d->active, active, memory_order_relaxed);
+    xn_meter_sample(&d->meter, p->shares, p->n_instances, watts * seconds, active ? seconds : 0, now_ns, p->metrics);
+}
+
+/* Who measures each instance until the next sample: a sensor, where all of its domain are up, else what is declared. */
+static void assign_meters_locked(struct xn_power *p, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < p->n_declared; i++)
+        atomic_store_explicit(&p->declared[i].active, false, memory_order_relaxed);
+    for (uint32_t i = 0; i < p->n_instances; i++) {
+        int feed = atomic_load_explicit(&p->groups[p->group_of[i]].feed, memory_order_relaxed);
+        struct declared *d = p->declared_of[i];
+        bool is_measured = feed != NO_FEED && p->feeds[feed].is_up;
+        xn_share_set_meter(&p->shares[i], is_measured ? &p->feeds[feed].meter : d ? &d->meter : NULL, now_ns);
+        if (!is_measured && d)
+            atomic_store_explicit(&d->active, true, memory_order_relaxed);
+    }
+}
+
+static void share_out(struct xn_power *p, uint64_t now_ns)
+{
+    pthread_mutex_lock(&p->meters_lock);
+    for (uint32_t i = 0; i < p->n_instances; i++)
+        xn_share_count(&p->shares[i], now_ns);
+    for (uint32_t i = 0; i < count(&p->n_feeds); i++)
+        sample_feed_locked(p, &p->feeds[i], now_ns);
+    for (uint32_t i = 0; i < p->n_declared; i++)
+        sample_declared_locked(p, &p->declared[i], now_ns);
+    assign_meters_locked(p, now_ns);
+    pthread_mutex_unlock(&p->meters_lock);
 }
 
 void xn_power_sample(struct xn_power *p, uint64_t now_ns)
@@ -379,10 +382,8 @@ void xn_power_sample(struct xn_power *p, uint64_t now_ns)
     }
     for (uint32_t i = 0; i < count(&p->n_sources); i++)
         sample_source(&p->sources[i], now_ns);
-    for (uint32_t i = 0; i < count(&p->n_feeds); i++)
-        sample_feed(p, i, now_ns);
-    for (uint32_t i = 0; i < p->n_declared; i++)
-        sample_declared(p, &p->declared[i], now_ns);
+    share_out(p, now_ns);
+    p->last_ns = now_ns;
 }
 
 static void *sample_thread(void *argument)
@@ -408,108 +409,20 @@ static void *sample_thread(void *argument)
 
 /* ---- attribution ---- */
 
-/* Batches that run now on what measures (or is declared for) `instance`. */
-static uint32_t peers(const struct xn_power *p, const struct instance *instance)
-{
-    int feed = atomic_load_explicit(&p->groups[instance->group].feed, memory_order_relaxed);
-    uint32_t n = 0;
-
-    if (feed == NO_FEED)
-        return instance->declared ? count(&instance->declared->running) : 1;
-    for (uint32_t i = 0; i < p->n_groups; i++) {
-        if (atomic_load_explicit(&p->groups[i].feed, memory_order_relaxed) == feed)
-            n += count(&p->groups[i].running);
-    }
-    return n;
-}
-
 void xn_power_busy(struct xn_power *p, uint32_t index, bool busy, uint64_t now_ns)
 {
-    struct instance *instance = &p->instances[index];
-    struct group *group = &p->groups[instance->group];
-
-    if (busy) {
-        atomic_fetch_add_explicit(&group->running, 1, memory_order_relaxed);
-        if (instance->declared)
-            atomic_fetch_add_explicit(&instance->declared->running, 1, memory_order_relaxed);
-        if (atomic_fetch_add_explicit(&instance->depth, 1, memory_order_relaxed) == 0)
-            atomic_store_explicit(&instance->since_ns, now_ns, memory_order_release);
-        atomic_store_explicit(&instance->peers_start, peers(p, instance), memory_order_relaxed);
-        return;
-    }
-    atomic_store_explicit(&instance->peers_end, peers(p, instance), memory_order_relaxed);
-    if (atomic_fetch_sub_explicit(&instance->depth, 1, memory_order_relaxed) == 1) {
-        uint64_t since_ns = atomic_exchange_explicit(&instance->since_ns, 0, memory_order_acq_rel);
-        if (now_ns > since_ns)
-            atomic_fetch_add_explicit(&instance->busy_ns, now_ns - since_ns, memory_order_release);
-    }
-    atomic_fetch_sub_explicit(&group->running, 1, memory_order_relaxed);
-    if (instance->declared)
-        atomic_fetch_sub_explicit(&instance->declared->running, 1, memory_order_relaxed);
+    pthread_mutex_lock(&p->meters_lock);
+    xn_share_busy(&p->shares[index], busy, now_ns);
+    pthread_mutex_unlock(&p->meters_lock);
 }
 
-/* Joules at sample `i` of the feed's ring, with its time; false where it is being written or has no figure. */
-static bool read_sample(const struct sample *sample, uint64_t *ret_ns, double *ret_joules)
+bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint32_t slot, uint64_t end_ns,
+                           struct xn_energy *ret_energy)
 {
-    *ret_ns = atomic_load_explicit(&sample->ns, memory_order_acquire);
-    *ret_joules = get(&sample->joules);
-    atomic_thread_fence(memory_order_acquire);
-    return *ret_ns != 0 && atomic_load_explicit(&sample->ns, memory_order_relaxed) == *ret_ns;
-}
-
-/* Mean power from the last sample before start_ns to the newest one; the latest sample's where no sample lies in
- * between. */
-static double mean_watts(const struct feed *feed, uint64_t start_ns, uint64_t end_ns)
-{
-    uint64_t first_ns = 0, last_ns = 0, ns;
-    double first_j = 0, last_j = 0, joules;
-
-    for (uint32_t i = 0; i < RING; i++) {
-        if (!read_sample(&feed->ring[i], &ns, &joules))
-            continue;
-        if (ns <= start_ns && ns > first_ns) {
-            first_ns = ns;
-            first_j = joules;
-        }
-        if (ns <= end_ns && ns > last_ns) {
-            last_ns = ns;
-            last_j = joules;
-        }
-    }
-    if (first_ns == 0 || last_ns <= first_ns)
-        return get(&feed->watts);
-    return (last_j - first_j) / ((double)(last_ns - first_ns) / (double)XN_NS_PER_S);
-}
-
-bool xn_power_batch_energy(struct xn_power *p, uint32_t index, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
-                           enum xn_energy_source *ret_source)
-{
-    struct instance *instance = &p->instances[index];
-    const struct declared *d = instance->declared;
-    uint64_t attributed_ns = atomic_load_explicit(&instance->attributed_ns, memory_order_relaxed);
-    uint64_t from_ns = XN_MAX(start_ns, attributed_ns);
-    int feed = atomic_load_explicit(&p->groups[instance->group].feed, memory_order_acquire);
-    double watts = feed == NO_FEED ? NAN : get(&p->feeds[feed].watts);
-    double seconds = end_ns > from_ns ? (double)(end_ns - from_ns) / (double)XN_NS_PER_S : 0;
-    bool running = atomic_load_explicit(&instance->depth, memory_order_relaxed) > 0;
-    uint32_t at_end = running ? peers(p, instance) : count(&instance->peers_end);
-    double sharers = XN_MAX((double)(count(&instance->peers_start) + at_end) / 2, 1);
-
-    atomic_store_explicit(&instance->attributed_ns, XN_MAX(from_ns, end_ns), memory_order_relaxed);
-    if (running) /* its next batch is under way and its time begins here */
-        atomic_store_explicit(&instance->peers_start, at_end, memory_order_relaxed);
-    if (!isnan(watts)) {
-        *ret_joules = mean_watts(&p->feeds[feed], from_ns, end_ns) * seconds / sharers;
-        *ret_source = p->feeds[feed].source;
-        return true;
-    }
-    if (!d)
-        return false;
-    double utilisation = XN_MIN(sharers / d->n_instances, 1);
-    watts = d->config->idle_watts + (d->config->busy_watts - d->config->idle_watts) * utilisation;
-    *ret_joules = watts * seconds / sharers;
-    *ret_source = XN_ENERGY_ESTIMATE;
-    return true;
+    pthread_mutex_lock(&p->meters_lock);
+    bool is_known = xn_share_batch(&p->shares[index], slot, end_ns, ret_energy, p->metrics);
+    pthread_mutex_unlock(&p->meters_lock);
+    return is_known;
 }
 
 /* ---- start and stop ---- */
@@ -541,6 +454,7 @@ static struct declared *get_declared(struct xn_power *p, const struct xn_config_
     d->config = config;
     d->group = group;
     put(&d->watts, config->idle_watts);
+    xn_meter_init(&d->meter, XN_ENERGY_ESTIMATE, config->idle_watts);
     return d;
 }
 
@@ -549,23 +463,28 @@ static int prepare(struct xn_power *p, const struct xn_instances *instances)
     p->found = xn_calloc(1, sizeof(*p->found));
     p->sources = xn_calloc(XN_SENSORS_MAX, sizeof(*p->sources));
     p->feeds = xn_calloc(FEEDS_MAX, sizeof(*p->feeds));
-    if (!p->found || !p->sources || !p->feeds)
+    p->shares = xn_calloc(XN_MAX(instances->n, 1u), sizeof(*p->shares));
+    if (!p->found || !p->sources || !p->feeds || !p->shares)
         return -ENOMEM;
     p->n_instances = instances->n;
     for (uint32_t i = 0; i < instances->n; i++) {
-        const char *domain = xn_accel_info(instances->accel[i])->power_domain;
-        struct instance *instance = &p->instances[i];
-        instance->group = get_group(p, domain);
-        instance->declared = get_declared(p, instances->config[i], instance->group);
-        if (instance->declared)
-            instance->declared->n_instances++;
+        p->shares[i].instance = i;
+        p->group_of[i] = get_group(p, xn_accel_info(instances->accel[i])->power_domain);
+        p->declared_of[i] = get_declared(p, instances->config[i], p->group_of[i]);
+        if (p->declared_of[i])
+            p->declared_of[i]->n_instances++;
+    }
+    for (uint32_t i = 0; i < p->n_declared; i++) {
+        struct declared *d = &p->declared[i];
+        xn_meter_expect(&d->meter, (d->config->busy_watts - d->config->idle_watts) / d->n_instances);
     }
     scan(p);
+    assign_meters_locked(p, 0); /* nobody else has it yet */
     return 0;
 }
 
-int xn_power_prepare(const struct xn_config *config, const struct xn_instances *instances, struct xn_power **ret_power,
-                     struct xn_error *error)
+int xn_power_prepare(const struct xn_config *config, const struct xn_instances *instances, struct xn_metrics *metrics,
+                     struct xn_power **ret_power, struct xn_error *error)
 {
     struct xn_power *p = xn_calloc(1, sizeof(*p));
     pthread_condattr_t monotonic;
@@ -573,8 +492,10 @@ int xn_power_prepare(const struct xn_config *config, const struct xn_instances *
     if (!p)
         return xn_error_set(error, -ENOMEM, "no memory for power sensors");
     p->config = config;
+    p->metrics = metrics;
     p->sample_ns = config->power.sample_ms * XN_NS_PER_MS;
     pthread_mutex_init(&p->stop_lock, NULL);
+    pthread_mutex_init(&p->meters_lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&p->stop_cond, &monotonic);
@@ -588,11 +509,11 @@ int xn_power_prepare(const struct xn_config *config, const struct xn_instances *
     return 0;
 }
 
-int xn_power_new(const struct xn_config *config, const struct xn_instances *instances, struct xn_power **ret_power,
-                 struct xn_error *error)
+int xn_power_new(const struct xn_config *config, const struct xn_instances *instances, struct xn_metrics *metrics,
+                 struct xn_power **ret_power, struct xn_error *error)
 {
     struct xn_power *p;
-    int r = xn_power_prepare(config, instances, &p, error);
+    int r = xn_power_prepare(config, instances, metrics, &p, error);
 
     if (r < 0)
         return r;
@@ -620,9 +541,11 @@ void xn_power_free(struct xn_power *p)
     }
     pthread_cond_destroy(&p->stop_cond);
     pthread_mutex_destroy(&p->stop_lock);
+    pthread_mutex_destroy(&p->meters_lock);
     free(p->found);
     free(p->sources);
     free(p->feeds);
+    free(p->shares);
     free(p);
 }
 
@@ -698,9 +621,57 @@ static void render_up(const struct xn_power *p, struct xn_metrics_text *text)
     }
 }
 
+/* A meter's figures as they are now. */
+static struct xn_meter look_at(struct xn_power *p, const struct xn_meter *meter)
+{
+    pthread_mutex_lock(&p->meters_lock);
+    struct xn_meter now = *meter;
+    pthread_mutex_unlock(&p->meters_lock);
+    return now;
+}
+
+static void render_idle_of(struct xn_power *p, struct xn_metrics_text *text, const char *name,
+                           double (*figure)(const struct xn_meter *meter))
+{
+    char labels[LABELS_BYTES];
+
+    for (uint32_t i = 0; i < count(&p->n_feeds); i++) {
+        struct xn_meter m = look_at(p, &p->feeds[i].meter);
+        if (!isnan(figure(&m)))
+            xn_metrics_sample(
+                text, name, labels_of(p->feeds[i].domain, "all", xn_energy_source_names[m.source], labels), figure(&m));
+    }
+    for (uint32_t i = 0; i < p->n_declared; i++) {
+        struct xn_meter m = look_at(p, &p->declared[i].meter);
+        if (get(&p->declared[i].joules) > 0)
+            xn_metrics_sample(text, name, declared_labels(p, &p->declared[i], labels), figure(&m));
+    }
+}
+
+static double idle_joules(const struct xn_meter *meter)
+{
+    return meter->idle_j > 0 ? meter->idle_j : NAN;
+}
+
+static double idle_watts(const struct xn_meter *meter)
+{
+    return meter->idle_watts;
+}
+
+static void render_idle(struct xn_power *p, struct xn_metrics_text *text)
+{
+    xn_metrics_family(text, "xnord_idle_energy_joules_total", "counter",
+                      "Energy of each domain that no inference is charged with.");
+    render_idle_of(p, text, "xnord_idle_energy_joules_total", idle_joules);
+    xn_metrics_family(text, "xnord_idle_power_watts", "gauge",
+                      "Power of each domain without work, as measured or declared.");
+    render_idle_of(p, text, "xnord_idle_power_watts", idle_watts);
+}
+
 void xn_power_render(struct xn_power *p, struct xn_metrics_text *text)
 {
     render_energy(p, text);
+    render_idle(p, text);
     render_watts(p, text);
     render_up(p, text);
 }

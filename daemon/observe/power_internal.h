@@ -7,7 +7,7 @@
 
 /** As xn_power_new, without the thread: the caller samples. Errors: -ENOMEM. */
 XN_MUST_CHECK int xn_power_prepare(const struct xn_config *config, const struct xn_instances *instances,
-                                   struct xn_power **ret_power, struct xn_error *error);
+                                   struct xn_metrics *metrics, struct xn_power **ret_power, struct xn_error *error);
 /** One sample of everything at `now_ns`. Threads: one at a time. */
 void xn_power_sample(struct xn_power *power, uint64_t now_ns);
 

@@ -18,6 +18,7 @@ struct xn_sensor {
     const char *source;                /**< "rapl", "hwmon", "xocl", "simulated" */
     bool is_counter;                   /**< files count energy, else they tell power */
     double unit;                       /**< joules or watts of a file's 1 */
+    uint32_t lag_ms;                   /**< what it tells may be so old */
     uint64_t range;                    /**< a counter goes back to 0 after this value */
     uint32_t n_files;
     char files[XN_SENSOR_FILES_MAX][XN_SENSOR_PATH_BYTES];

@@ -12,28 +12,34 @@
 #define VENDOR    "0x10ee"     /* Xilinx */
 #define SIMULATED "xnor_vcard" /* name of a virtual card's hwmon device: accel/vcard/sysfs.h */
 
+#define LAG_MS           1000 /* of a card's controller */
+#define SIMULATED_LAG_MS 250  /* it tells the mean of a quarter of a second: accel/vcard/sysfs.c */
+
 struct search {
     const struct xn_config_sensor *rule;
     struct xn_sensor_list *list;
     const char *address; /* of the card looked at */
 };
 
-static void add(const struct search *search, const char *source, const char *name, const char *path, const char *file)
+static void add(const struct search *search, bool is_simulated, const char *name, const char *path, const char *file)
 {
+    const char *source = is_simulated ? xn_energy_source_names[XN_ENERGY_SIMULATED] : "xocl";
     const char *domain = search->rule->domain ? search->rule->domain : search->address;
     char line[64];
 
     if (xn_sensor_read_line(path, file, line, sizeof(line)) < 0)
         return;
     struct xn_sensor *sensor = xn_sensor_list_get(search->list, source, domain, name);
-    if (sensor && sensor->n_files == 0)
-        xn_sensor_add_file(sensor, path, file);
+    if (!sensor || sensor->n_files > 0)
+        return;
+    sensor->lag_ms = is_simulated ? SIMULATED_LAG_MS : LAG_MS;
+    xn_sensor_add_file(sensor, path, file);
 }
 
 static void consider_xmc(void *user, const char *path, const char *name)
 {
     (void)name;
-    add(user, "xocl", "xmc", path, "xmc_power");
+    add(user, false, "xmc", path, "xmc_power");
 }
 
 static void consider_hwmon(void *user, const char *path, const char *name)
@@ -43,7 +49,7 @@ static void consider_hwmon(void *user, const char *path, const char *name)
         xn_sensor_read_line(path, "name", driver, sizeof(driver)) == 0 && strcmp(driver, SIMULATED) == 0;
 
     (void)name;
-    add(user, is_simulated ? xn_energy_source_names[XN_ENERGY_SIMULATED] : "xocl", "card", path, "power1_input");
+    add(user, is_simulated, "card", path, "power1_input");
 }
 
 static void consider_device(void *user, const char *path, const char *address)

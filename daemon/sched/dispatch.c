@@ -47,6 +47,7 @@ struct flight { /* one submitted batch */
     int32_t *logits;        /* grows to the largest batch of the largest model, and stays */
     size_t logits_capacity; /* elements */
     uint64_t submitted_ns;
+    struct xn_energy energy; /* once it ended */
 };
 
 struct worker {
@@ -172,29 +173,10 @@ static void release(struct xn_item *item, int status, const struct xn_error *err
     xn_request_unref(request);
 }
 
-/* Teach the scheduler what an instance draws; an estimate comes from what the configuration declares, which it has. */
-static void learn_energy(struct worker *w, const struct flight *f, double joules, enum xn_energy_source source)
+static void settle_success(struct flight *f, uint64_t end_ns)
 {
-    struct xn_dispatch *d = w->dispatch;
-
-    if (source == XN_ENERGY_ESTIMATE)
-        return;
-    pthread_mutex_lock(&d->sched_lock);
-    xn_sched_energy(d->sched, w->index, joules, f->job.exec_ns);
-    pthread_mutex_unlock(&d->sched_lock);
-}
-
-static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
-{
-    const struct xn_dispatch *d = w->dispatch;
-    struct xn_batch *batch = f->batch;
+    const struct xn_batch *batch = f->batch;
     size_t logits_bytes = batch->model->network->n_classes * sizeof(int32_t);
-    double joules = 0;
-    enum xn_energy_source source = XN_ENERGY_SENSOR;
-    bool measured = d->hooks.energy && d->hooks.energy(d->hooks.user, batch, f->submitted_ns, end_ns, &joules, &source);
-
-    if (measured)
-        learn_energy(w, f, joules, source);
 
     for (uint32_t i = 0; i < batch->n; i++) {
         struct xn_item *item = batch->items[i];
@@ -205,8 +187,9 @@ static void settle_success(struct worker *w, struct flight *f, uint64_t end_ns)
             item->execute_start_ns = f->submitted_ns;
             item->execute_end_ns = end_ns;
             item->exec_ns = f->job.exec_ns;
-            item->energy_j = measured ? joules / batch->n : -1;
-            item->energy_source = source;
+            item->energy = f->energy;
+            item->energy.joules /= batch->n; /* what is not known stays negative */
+            item->energy.active_j /= batch->n;
         }
         release(item, 0, NULL);
     }
@@ -322,18 +305,32 @@ static uint64_t run_deadline_ns(const struct flight *f)
     return f->submitted_ns + XN_MAX(RUN_MIN_NS, expected_ns * RUN_PATIENCE);
 }
 
+/* Teach the scheduler what an instance draws. An estimate comes from what the configuration declares, which it has; what is over idle is not known of one that was
+ * never idle. */
+static void learn_energy_locked(struct worker *w, const struct flight *f)
+{
+    const struct xn_energy *e = &f->energy;
+
+    if (e->is_typical && e->source != XN_ENERGY_ESTIMATE)
+        xn_sched_energy(w->dispatch->sched, w->index, e->active_j >= 0 ? e->active_j : e->joules, f->job.exec_ns);
+}
+
 /* Account for a batch that ended, for better or worse. */
 static void finish(struct worker *w, struct flight *f, int status, uint64_t end_ns)
 {
     struct xn_dispatch *d = w->dispatch;
     struct xn_batch *batch = f->batch;
 
+    f->energy = (struct xn_energy){.joules = -1, .active_j = -1};
+    bool is_known = d->hooks.energy && d->hooks.energy(d->hooks.user, batch, end_ns, &f->energy);
     if (d->hooks.busy && w->n_flights == 0)
         d->hooks.busy(d->hooks.user, w->index, false, end_ns);
     if (d->hooks.batch_done)
         d->hooks.batch_done(d->hooks.user, batch, f->job.exec_ns, status);
     pthread_mutex_lock(&d->sched_lock);
     xn_sched_done(d->sched, batch, f->job.exec_ns, status, end_ns);
+    if (is_known && status >= 0)
+        learn_energy_locked(w, f);
     d->settling++;
     w->status.busy_ns += f->job.exec_ns;
     w->status.batches++;
@@ -476,7 +473,7 @@ static void await_oldest(struct worker *w)
     w->n_flights--;
     finish(w, f, 0, end_ns);
     w->reset_pause_ns = 0;
-    settle_success(w, f, end_ns);
+    settle_success(f, end_ns);
     reconsider(w->dispatch, true);
 }
 

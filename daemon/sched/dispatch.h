@@ -13,13 +13,12 @@ struct xn_dispatch;
 /** What others want to know of the path; all optional, called without locks, must not block. */
 struct xn_dispatch_hooks {
     void *user;
-    /** `instance` starts (busy) or ends a batch: for power attribution. */
+    /** `instance` starts to work (busy), or has nothing more to do: for power attribution. */
     void (*busy)(void *user, uint32_t instance, bool busy, uint64_t now_ns);
     /** A batch has run: for metrics. Before its items settle. */
     void (*batch_done)(void *user, const struct xn_batch *batch, uint64_t exec_ns, int status);
-    /** Joules of `batch`, which just ran. Returns false: not measured. */
-    bool (*energy)(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
-                   enum xn_energy_source *ret_source);
+    /** What `batch` took, which just ended, well or not. Before `busy` says that its instance has nothing more to do. Returns false: not measured. */
+    bool (*energy)(void *user, const struct xn_batch *batch, uint64_t end_ns, struct xn_energy *ret_energy);
     /** Instance health changed (quarantined: false); also false where a reset failed for another reason than the one before. */
     void (*health)(void *user, uint32_t instance, bool healthy, const char *why);
 };

@@ -124,7 +124,7 @@ void xn_sched_done(struct xn_sched *sched, struct xn_batch *batch, uint64_t exec
 void xn_sched_predict(struct xn_sched *sched, const struct xn_model *model, uint32_t instance, uint32_t n,
                       uint64_t exec_ns);
 
-/** `instance` spent `joules` in `exec_ns` of a batch. Teaches watts that the configuration does not say. */
+/** `instance` spent `joules` over idle in `exec_ns` of a batch. Teaches watts that the configuration does not say. */
 void xn_sched_energy(struct xn_sched *sched, uint32_t instance, double joules, uint64_t exec_ns);
 
 /** Until when the worker of `instance`, which runs, may wait for it before it looks for the next batch (xn_sched_next): shortly before the instance is expected to be free. */

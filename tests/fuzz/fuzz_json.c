@@ -76,7 +76,7 @@ static void answer(struct http_bed *bed)
     for (uint32_t i = 0; i < request->n_items; i++) {
         for (uint32_t k = 0; k < bed->network.n_classes; k++)
             request->items[i].logits[k] = values[(i + k) % XN_ARRAY_LEN(values)];
-        request->items[i].energy_j = i % 2 ? 1e-300 : -1;
+        request->items[i].energy.joules = i % 2 ? 1e-300 : -1;
         request->items[i].instance = 0;
     }
     char *memory = malloc(capacity);

@@ -50,6 +50,8 @@ def test_estimate_is_labelled(tmp_path: Path) -> None:
         samples = xnord.wait_for("an estimate", lambda s: total(s, "xnord_inference_energy_joules_total", source="estimate") > 0
                                  and total(s, "xnord_energy_joules_total", source="estimate") > 0)
         assert not find(samples, "xnord_inference_energy_joules_total", source="sensor")
+        assert 0 < total(samples, "xnord_inference_active_energy_joules_total", source="estimate") < total(samples, "xnord_inference_energy_joules_total", source="estimate")
+        assert find(samples, "xnord_idle_power_watts", source="estimate") == [2]
         watts = find(samples, "xnord_power_watts", source="estimate")
         assert len(watts) == 1 and 2 <= watts[0] <= 8
         assert find(samples, "xnord_power_sensor_up", sensor="none") == [0]
@@ -59,6 +61,7 @@ def test_nothing_is_invented(tmp_path: Path) -> None:
     with daemon(tmp_path, power=nothing(tmp_path)) as xnord:
         xnord.infer()
         samples = xnord.wait_for("the batch", lambda s: total(s, "xnord_inferences_total") == 1)
-        for family in ("xnord_energy_joules_total", "xnord_power_watts", "xnord_inference_energy_joules_total"):
+        for family in ("xnord_energy_joules_total", "xnord_power_watts", "xnord_inference_energy_joules_total", "xnord_inference_active_energy_joules_total",
+                       "xnord_idle_energy_joules_total", "xnord_idle_power_watts"):
             assert find(samples, family) == [], family
         assert find(samples, "xnord_power_sensor_up", sensor="none") == [0]

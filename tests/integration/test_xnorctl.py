@@ -496,11 +496,12 @@ def test_energy_is_told_where_it_is_known(tmp_path: Path) -> None:
         (energy,) = told["server"]["energy"]
         assert energy["source"] == "estimate" and energy["joules"] > 0
         assert energy["joules_per_inference"] == pytest.approx(energy["joules"] / told["server"]["inferences"])
-        assert "declared, not measured" in good("bench", "--url", url, "--seconds", 0.2, "--warmup", 0)
+        assert 0 < energy["active_joules_per_inference"] < energy["joules_per_inference"]
+        assert re.search(r"an inference, .* of them over idle .*declared, not measured", good("bench", "--url", url, "--seconds", 0.2, "--warmup", 0))
         text = good("infer", "--url", url, "-", stdin=bytes(120))
         assert "ENERGY" in text and "~" in text and "an estimate" in text
         told = good_json("status", "--url", url)
-        assert told["energy"][0]["source"] == "estimate" and told["energy"][0]["joules_per_inference"] > 0
+        assert told["energy"][0]["source"] == "estimate" and told["energy"][0]["joules_per_inference"] > told["energy"][0]["active_joules_per_inference"] > 0
         (power,) = (p for p in told["power"] if p["source"] == "estimate")
         assert power["domain"] == "cpu" and 5 <= power["watts"] <= 50
         text = good("status", "--url", url)

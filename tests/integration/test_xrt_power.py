@@ -120,17 +120,42 @@ def test_joules_are_the_cards(tmp_path: Path) -> None:
             busy_s = gained(before, after, "xnord_instance_busy_seconds_total", accelerator=name)
             attributed = gained(before, after, "xnord_inference_energy_joules_total", accelerator=name, source="simulated")
             images = gained(before, after, "xnord_instance_inferences_total", accelerator=name)
+            active = gained(before, after, "xnord_inference_active_energy_joules_total", accelerator=name, source="simulated")
+            idle = gained(before, after, "xnord_idle_energy_joules_total", domain=domain)
             per_image.append(attributed / images)
+            print(f"# {name}: {active:.2f} J over idle, {active / images * 1e3:.3f} mJ an image; {idle:.2f} J to nobody")
             print(f"# {name}: card {drawn[card]:.2f} J, xnord {joules:.2f} J, attributed {attributed:.2f} J in {busy_s:.2f} of {seconds:.2f} s, {per_image[-1] * 1e3:.3f} mJ an image")
             assert joules == pytest.approx(drawn[card], rel=TOLERANCE)
             # What the models are told is what was drawn but for the idle time, and of each model and in all the same.
             assert attributed == pytest.approx(joules - IDLE_W[card] * (seconds - busy_s), rel=2 * TOLERANCE)
+            assert attributed + idle == pytest.approx(joules, rel=1e-3)  # all of it, once: the two ends are one reading of /metrics each, and a sample may lie in it
+            assert active == pytest.approx(joules - IDLE_W[card] * seconds, rel=TOLERANCE)
+            assert find(after, "xnord_idle_power_watts", domain=domain) == pytest.approx([IDLE_W[card]], rel=TOLERANCE)
             assert attributed == pytest.approx(sum(gained(before, after, "xnord_inference_energy_joules_total", accelerator=name, model=path.stem) for path in MODELS))
         assert per_image[1] > 1.5 * per_image[0]  # the second card takes more for the same work
         status = json.loads(subprocess.run([str(XNORCTL), "--json", "status", "--url", f"http://127.0.0.1:{xnord.port}"], capture_output=True, check=True).stdout)
         told = {entry.get("accelerator") or entry["model"]: entry for entry in status["energy"]}
         assert set(told) == {"xrt0.0", "xrt1.0", *(path.stem for path in MODELS)} and all(entry["source"] == "simulated" for entry in told.values())
         assert told["xrt1.0"]["joules_per_inference"] > 1.5 * told["xrt0.0"]["joules_per_inference"]
+
+
+def test_short_batches_far_between(tmp_path: Path) -> None:
+    """Far less work than the sensor's quarter of a second, all the time: an inference takes what the card does for it, not the mean of a time in which it is mostly idle."""
+    with cards(tmp_path, "--cards 1 --units 1") as vcards, daemon(tmp_path, **settings(vcards)) as xnord:
+        xnord.wait_for("idle power", lambda s: find(s, "xnord_idle_power_watts") == [IDLE_W[0]])
+        account, before = vcards.fresh(), xnord.metrics()
+        subprocess.run([str(XNORCTL), "bench", "--url", f"http://127.0.0.1:{xnord.port}", "--model", MODELS[0].stem, "--rate", "500", "--seconds", "4", "--warmup", "0"], check=True, stdout=subprocess.DEVNULL)
+        (result,) = xnord.infer()["results"]
+        for _ in range(4):
+            last = vcards.fresh()
+        after = xnord.metrics()
+        whole = last["cards"][0]["energy_j"] - account["cards"][0]["energy_j"]
+        drawn = whole - IDLE_W[0] * (last["uptime_s"] - account["uptime_s"])
+        active, images = gained(before, after, "xnord_inference_active_energy_joules_total"), gained(before, after, "xnord_inferences_total")
+        busy_s = gained(before, after, "xnord_instance_busy_seconds_total")
+        print(f"# over idle: card {drawn:.4f} J, xnord {active:.4f} J, {active / images * 1e3:.3f} mJ an image, the last answer {result['active_energy_j'] * 1e3:.3f}; busy for {busy_s / images * 1e6:.0f} us an image")
+        assert active == pytest.approx(drawn, rel=TOLERANCE, abs=0.01 * whole)  # a difference of two large figures
+        assert 0 < result["active_energy_j"] < result["energy_j"]
 
 
 def test_units_share_their_card(tmp_path: Path) -> None:
@@ -150,6 +175,7 @@ def test_a_lost_sensor_is_no_data(tmp_path: Path) -> None:
         xnord.wait_for("a first figure", lambda s: find(s, "xnord_power_watts") == [IDLE_W[0]] and total(s, "xnord_energy_joules_total") > 0)
         (result,) = xnord.infer()["results"]
         assert result["energy_source"] == "simulated" and result["energy_j"] > 0
+        xnord.wait_for("its joules", lambda s: total(s, "xnord_inference_energy_joules_total") > 0)
         vcards.process.send_signal(signal.SIGSTOP)  # who keeps the sensor; the card goes on
         vcards.sensor(0).unlink()
         gone = xnord.wait_for("the loss", lambda s: find(s, "xnord_power_sensor_up") == [0])

@@ -55,13 +55,11 @@ static void on_health(void *user, uint32_t instance, bool healthy, const char *w
     pthread_mutex_unlock(&bed.lock);
 }
 
-static bool on_energy(void *user, const struct xn_batch *batch, uint64_t start_ns, uint64_t end_ns, double *ret_joules,
-                      enum xn_energy_source *ret_source)
+static bool on_energy(void *user, const struct xn_batch *batch, uint64_t end_ns, struct xn_energy *ret_energy)
 {
     (void)user;
-    (void)batch;
-    *ret_joules = end_ns >= start_ns ? 2.0 : -1.0;
-    *ret_source = XN_ENERGY_ESTIMATE;
+    assert_true(batch->n > 0 && end_ns > 0);
+    *ret_energy = (struct xn_energy){.joules = 2.0, .active_j = 1.0, .source = XN_ENERGY_ESTIMATE};
     return true;
 }
 
@@ -132,8 +130,8 @@ static void check_answer(uint32_t i)
     assert_in_range(item->batch_size, 1, bed.model.max_batch);
     assert_true(item->queued_ns <= item->execute_start_ns && item->execute_start_ns <= item->execute_end_ns);
     assert_int_equal(item->exec_ns, 1000);
-    assert_true(item->energy_j > 0 && item->energy_j * item->batch_size == 2.0 &&
-                item->energy_source == XN_ENERGY_ESTIMATE);
+    assert_true(item->energy.joules * item->batch_size == 2.0 && item->energy.active_j * item->batch_size == 1.0 &&
+                item->energy.source == XN_ENERGY_ESTIMATE);
 }
 
 /* Everything is given back: our references are the last. */

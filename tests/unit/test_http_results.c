@@ -87,8 +87,9 @@ static void test_infer(void **state)
 {
     (void)state;
     request(2, XN_ROUTE_INFER);
-    bed.call.request->items[1].logits[0] = 4; /* as large as that of class 4: the lower index wins */
-    bed.call.request->items[1].energy_j = 0.25;
+    bed.call.request->items[1].logits[0] = 4;        /* as large as that of class 4: the lower index wins */
+    bed.call.request->items[0].energy.joules = 0.25; /* what is over idle is not known */
+    bed.call.request->items[1].energy = (struct xn_energy){.joules = 0.25, .active_j = 0.125};
     bed.call.request->items[1].decode_start_ns = 500000;
     bed.call.request->start_ns = 100000;
     bed.call.request->received_ns = 142000;
@@ -104,7 +105,10 @@ static void test_infer(void **state)
     assert_true(fabs(json_number_value(json_object_get(first, "score")) - 1 / sum) < 1e-4);
     assert_null(json_object_get(first, "label"));
     assert_null(json_object_get(first, "top"));
-    assert_null(json_object_get(first, "energy_j"));
+    assert_true(json_number_value(json_object_get(first, "energy_j")) == 0.25);
+    assert_null(json_object_get(first, "active_energy_j"));
+    assert_true(json_number_value(json_object_get(second, "energy_j")) == 0.25);
+    assert_true(json_number_value(json_object_get(second, "active_energy_j")) == 0.125);
     assert_string_equal(json_string_value(json_object_get(second, "energy_source")), "sensor");
     assert_string_equal(json_string_value(json_object_get(first, "instance")), "fake0");
     json_t *times = json_object_get(second, "timings_us");
@@ -174,8 +178,7 @@ static void test_longest_answer_fits(void **state)
         item->decode_start_ns = 1;
         item->queued_ns = item->execute_end_ns = XN_NEVER_NS - 1;
         item->execute_start_ns = 1;
-        item->energy_j = 1.2345e-300;
-        item->energy_source = XN_ENERGY_ESTIMATE;
+        item->energy = (struct xn_energy){.joules = 1.2345e-300, .active_j = 1.2345e-300, .source = XN_ENERGY_ESTIMATE};
         for (uint32_t k = 0; k < XN_TOP_K_MAX; k++)
             item->logits[k] = INT32_MIN + (int32_t)k;
     }

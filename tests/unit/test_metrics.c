@@ -87,7 +87,8 @@ static void test_counts(void **state)
     xn_metrics_http(m, XN_ROUTE_OTHER, 70000, 1);
     xn_metrics_reject(m, XN_REJECT_QUEUE_FULL);
     run_batch(m, 3, 0, 4, 0);
-    xn_metrics_energy(m, 3, 0, 0.5, XN_ENERGY_ESTIMATE);
+    xn_metrics_energy(m, 3, 0, &(struct xn_energy){.joules = 0.5, .active_j = 0.125, .source = XN_ENERGY_ESTIMATE});
+    xn_metrics_energy(m, 3, 0, &(struct xn_energy){.joules = 0.5, .active_j = -1, .source = XN_ENERGY_SIMULATED});
     run_batch(m, 3, 0, 2, -EIO);
 
     assert_value(m, "xnord_http_requests_total{route=\"infer\",code=\"200\"}", 2);
@@ -112,6 +113,9 @@ static void test_counts(void **state)
     assert_value(
         m, "xnord_inference_energy_joules_total{model=\"net\",version=\"1\",accelerator=\"cpu0\",source=\"sensor\"}",
         NAN);
+#define ACTIVE "xnord_inference_active_energy_joules_total{model=\"net\",version=\"1\",accelerator=\"cpu0\""
+    assert_value(m, ACTIVE ",source=\"estimate\"}", 0.125);
+    assert_value(m, ACTIVE ",source=\"simulated\"}", NAN);
     assert_value(m, "xnord_batches_total{model=\"net\",version=\"1\",accelerator=\"x\\\"y\\\\z\\n\",reason=\"delay\"}",
                  0);
     xn_metrics_free(m);
@@ -288,7 +292,7 @@ static void test_promtool(void **state)
     xn_metrics_set_model(m, 63, "b.c-d_e", "1");
     xn_metrics_http(m, XN_ROUTE_INFER, 200, 12345);
     run_batch(m, 0, 1, 8, 0);
-    xn_metrics_energy(m, 0, 1, 0.25, XN_ENERGY_SENSOR);
+    xn_metrics_energy(m, 0, 1, &(struct xn_energy){.joules = 0.25, .active_j = 0.125, .source = XN_ENERGY_SENSOR});
     char *text = render(m);
     FILE *promtool = popen("promtool check metrics 2>&1 | (! grep .)", "w");
     assert_non_null(promtool);
