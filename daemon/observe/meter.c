@@ -20,7 +20,8 @@
 #define RATE_S    20.0 /* what a second of work takes: of the last such time with work */
 #define DEBT_S    1.0  /* of idle power, the most that is owed */
 #define EXPECT_S  1e-3 /* of work that a declaration counts as */
-#define RATE_LAGS 2    /* of work pass before it is learned what it takes */
+#define ENOUGH_S  0.1  /* of work, before samples tell what it takes: of less, they mostly tell their own scatter */
+#define RATE_LAGS 2    /* of samples with work, before they tell what it takes */
 #define TAIL_LAGS 3    /* a sensor's figure may show work for so many lags */
 
 static double seconds_of(uint64_t from_ns, uint64_t to_ns)
@@ -117,12 +118,17 @@ void xn_share_set_meter(struct xn_share *s, struct xn_meter *meter, uint64_t now
 
 /* ---- a batch ends ------------------------------------------------------------------------------------------------- */
 
+static bool knows_rate(const struct xn_meter *m)
+{
+    return m->is_declared || (m->rate_s >= ENOUGH_S && m->seen_s >= RATE_LAGS * seconds_of(0, m->lag_ns));
+}
+
 /* active_j NaN: not known. */
 static struct xn_energy energy_of(const struct xn_share *s, double joules, double active_j)
 {
     return (struct xn_energy){.joules = joules,
                               .active_j = isnan(active_j) ? -1 : active_j,
-                              .is_typical = s->meter->rate_s > 0,
+                              .is_typical = knows_rate(s->meter),
                               .source = s->meter->source};
 }
 
@@ -134,10 +140,10 @@ static void pay(const struct xn_share *s, uint32_t slot, double joules, double a
         xn_metrics_energy(metrics, slot, s->instance, &energy);
 }
 
-/* Joules of `seconds` of work that no sample has covered yet. Before any has, the sensor's last figure, which instances that work share. */
+/* Joules of `seconds` of work that no sample has covered yet. Before they have seen enough, the sensor's last figure, which instances that work share. */
 static void expect(const struct xn_meter *m, double seconds, double *ret_j, double *ret_active_j)
 {
-    bool is_known = m->rate_s > 0;
+    bool is_known = knows_rate(m);
 
     *ret_j = seconds * (is_known ? m->rate_j / m->rate_s : m->watts / XN_MAX(m->depth, 1u));
     *ret_active_j = seconds * (is_known ? m->rate_active_j / m->rate_s : NAN);
@@ -206,13 +212,9 @@ static void give(struct xn_share *s, double joules, double active_j, double keep
     s->ended_s *= keep;
 }
 
-/* Not by the first samples with work of a sensor that lags: they show what was before. */
 static void learn_rate(struct xn_meter *m, double joules, double active_j, double seconds)
 {
-    if (m->seen_s < RATE_LAGS * seconds_of(0, m->lag_ns)) {
-        m->seen_s += seconds;
-        return;
-    }
+    m->seen_s += seconds;
     double keep = exp(-seconds / RATE_S);
 
     m->rate_s = m->rate_s * keep + m->batch_s;

@@ -22,7 +22,7 @@ struct xn_meter {
     double batch_s;                       /* time of all instances since the last sample, added up */
     double learned_s;                     /* of idle time that idle_watts is the mean of */
     double debt_j, debt_s;                /* below idle while working, in all, and for how long */
-    double seen_s;                        /* of samples with work, up to RATE_LAGS */
+    double seen_s;                        /* of samples with work, in all */
     double rate_s, rate_j, rate_active_j; /* what instances took lately while they worked, and how long they did */
 };
 

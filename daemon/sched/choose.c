@@ -245,7 +245,7 @@ static uint32_t batches_before(const struct xn_sched *s, const struct offer *o, 
 /* Of the batch on `index`, times 1e9. */
 static double joules_of(const struct xn_sched *s, uint32_t index, const struct offer *o)
 {
-    return s->instances[index].watts * (double)cost_ns(s, index, o->model, o->n);
+    return xn_sched_watts(s, index) * (double)cost_ns(s, index, o->model, o->n);
 }
 
 /* By when `o` has to be completed where joules are saved. */
@@ -260,7 +260,7 @@ static uint64_t latest_end_ns(const struct offer *o, uint64_t now_ns)
 static uint64_t horizon_ns(const struct xn_sched *s, const struct offer *o, uint32_t other, uint64_t own_ns,
                            uint64_t now_ns)
 {
-    if (s->eco_delay_ns == 0 || s->instances[other].watts <= 0 || s->instances[o->index].watts <= 0)
+    if (s->eco_delay_ns == 0 || xn_sched_watts(s, other) <= 0 || xn_sched_watts(s, o->index) <= 0)
         return own_ns;
     double own_j = joules_of(s, o->index, o), other_j = joules_of(s, other, o);
     uint64_t latest_ns = latest_end_ns(o, now_ns);
@@ -378,7 +378,7 @@ static struct rank rank_of(struct xn_sched *s, uint32_t slot, uint32_t index, ui
 
     (void)closes(s, &o, now_ns, &reason); /* as it would start: a preferred size may be smaller */
     uint64_t end_ns = xn_sched_free_ns(&s->instances[index], now_ns) + cost_ns(s, index, o.model, o.n);
-    bool saves = s->eco_delay_ns > 0 && s->instances[index].watts > 0;
+    bool saves = s->eco_delay_ns > 0 && xn_sched_watts(s, index) > 0;
 
     if (saves && end_ns <= latest_end_ns(&o, now_ns))
         return (struct rank){.late = false, .key = joules_of(s, index, &o)};

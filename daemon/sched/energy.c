@@ -6,6 +6,7 @@
 #include "daemon/sched/internal.h"
 
 #define LEARNED_SHARE 0.125 /* of an instance's watts, a batch */
+#define GUESSED_SHARE 0.9   /* of the thriftiest one's, while they are not known */
 
 static double joules_now(const struct xn_sched *s, uint64_t now_ns)
 {
@@ -43,6 +44,25 @@ void xn_sched_energy(struct xn_sched *sched, uint32_t index, double joules, uint
         return;
     double watts = joules * 1e9 / (double)exec_ns;
     instance->watts += instance->watts > 0 ? LEARNED_SHARE * (watts - instance->watts) : watts;
+    xn_sched_find_least_watts(sched);
+}
+
+void xn_sched_find_least_watts(struct xn_sched *s)
+{
+    s->least_watts = 0;
+    for (uint32_t i = 0; i < s->n_instances; i++) {
+        double watts = s->instances[i].watts;
+        if (watts > 0 && (s->least_watts <= 0 || watts < s->least_watts))
+            s->least_watts = watts;
+    }
+}
+
+double xn_sched_watts(const struct xn_sched *s, uint32_t index)
+{
+    const struct instance *instance = &s->instances[index];
+    bool is_known = instance->watts_declared || instance->watts > 0;
+
+    return is_known ? instance->watts : GUESSED_SHARE * s->least_watts;
 }
 
 /* Images a joule in full batches, the best of all instances; 0: not known. `above`: of those that are worse than this. */

@@ -82,6 +82,7 @@ struct xn_sched {
     double joules;                  /* that may be spent now; negative: some are owed. At most one second's budget */
     uint64_t joules_ns;             /* when `joules` was reckoned */
     double running_watts;           /* of instances that run */
+    double least_watts;             /* of the instances whose are known; 0: of none */
     uint64_t eco_delay_ns;
 };
 
@@ -152,6 +153,11 @@ uint64_t xn_sched_affordable_ns(const struct xn_sched *s, uint32_t index, uint64
 
 /* `instance` starts a batch of `batch_ns`. */
 void xn_sched_spend(struct xn_sched *s, const struct instance *instance, uint64_t batch_ns, uint64_t now_ns);
+
+/* Watts to choose `index` by. Where they are to be learned and are not known yet, a little less than the thriftiest instance's whose are: so it is tried where it is as fast, and they become known. 0: none are. */
+double xn_sched_watts(const struct xn_sched *s, uint32_t index);
+/* After the watts of an instance have changed. */
+void xn_sched_find_least_watts(struct xn_sched *s);
 
 /* Slow `rate` down to what watts and joules allow. */
 void xn_sched_limit_rate(const struct xn_sched *s, const struct xn_model *model, struct rate *rate);

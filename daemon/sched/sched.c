@@ -115,6 +115,8 @@ static int init(struct xn_sched *s, const struct xn_sched_config *config)
     int r = s->instances ? xn_demand_new(&s->demand) : -ENOMEM;
     for (uint32_t i = 0; r >= 0 && i < config->n_instances; i++)
         r = init_instance(&s->instances[i], &config->instances[i]);
+    if (r >= 0)
+        xn_sched_find_least_watts(s);
     return r;
 }
 

@@ -1034,6 +1034,24 @@ static void test_watts_are_learned_where_none_are_declared(void **state)
     xn_sched_free(bed.sched);
 }
 
+/** With joules to save, an instance whose watts are not known yet is tried, or they would never be: the other one keeps every deadline. */
+static void test_unknown_watts_are_found_out(void **state)
+{
+    struct bed bed;
+    struct xn_model model = model_of(0, 1, 0);
+    (void)state;
+
+    bed_init_with(&bed, (struct xn_sched_config){.n_instances = 2, .watts_cap = 1000, .eco_delay_us = 1000}, 1);
+    measure(&bed, &model, 0, 1, MS);
+    measure(&bed, &model, 1, 1, MS);
+    xn_sched_energy(bed.sched, 0, 0.006, MS);
+    (void)push(&bed, &model, T0 + 40 * MS, T0);
+    assert_int_equal(ready_mask(bed.sched, T0), 2);
+    xn_sched_energy(bed.sched, 1, 0.012, MS); /* and is not, once they are known to be more */
+    assert_int_equal(ready_mask(bed.sched, T0), 1);
+    xn_sched_free(bed.sched);
+}
+
 /* ---- cost model --------------------------------------------------------------------------------------------------- */
 
 static void test_cost_learns_the_line_and_shrugs_at_a_stall(void **state)
@@ -1438,6 +1456,7 @@ int main(void)
         cmocka_unit_test(test_thrift_within_deadlines),
         cmocka_unit_test(test_thrift_with_preferred_sizes),
         cmocka_unit_test(test_watts_are_learned_where_none_are_declared),
+        cmocka_unit_test(test_unknown_watts_are_found_out),
         cmocka_unit_test(test_cost_learns_the_line_and_shrugs_at_a_stall),
         cmocka_unit_test(test_cost_keeps_its_parts_while_sizes_are_one),
         cmocka_unit_test(test_cost_follows_a_change_even_from_nothing),
