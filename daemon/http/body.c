@@ -15,8 +15,6 @@
 #include "daemon/http/multipart.h"
 #include "daemon/image/image.h"
 
-#define NESTING_MAX 8 /* [n][h][w][c], with room for some dimensions of 1 */
-
 int xn_body_init_items(struct xn_request *request, size_t n, struct xn_error *error)
 {
     int r = n > UINT32_MAX ? -E2BIG : xn_request_items_init(request, (uint32_t)n);
@@ -141,49 +139,24 @@ static int put_number(const json_t *value, const struct xn_input_spec *spec, con
     return 0;
 }
 
-/* The sizes that a nested array has at each level, taken from its first elements. */
-struct shape {
-    size_t rank, size[NESTING_MAX];
-};
-
-static int find_shape(const json_t *array, const char *what, struct shape *ret, struct xn_error *error)
+/* Taken from its first elements. */
+static int find_shape(const json_t *array, const char *what, struct xn_shape *ret, struct xn_error *error)
 {
     ret->rank = 0;
     if (!json_is_array(array))
         return xn_error_set(error, -EINVAL, "%s: must be an array of numbers", what);
     for (; json_is_array(array); array = json_array_get(array, 0)) {
-        if (ret->rank == NESTING_MAX)
-            return xn_error_set(error, -EINVAL, "%s: nested deeper than %d", what, NESTING_MAX);
+        if (ret->rank == XN_NESTING_MAX)
+            return xn_error_set(error, -EINVAL, "%s: nested deeper than %u", what, XN_NESTING_MAX);
         ret->size[ret->rank++] = json_array_size(array);
     }
     return 0;
 }
 
-/* Flat, or [n][h][w][c] but for dimensions of 1. */
-static bool shape_fits(const struct shape *shape, const struct xn_input_spec *spec, uint32_t n, size_t count)
-{
-    const size_t want[] = {n, spec->h, spec->w, spec->channels};
-    size_t k = 0;
-
-    if (shape->rank == 1)
-        return shape->size[0] == count;
-    for (size_t i = 0; i < shape->rank; i++) {
-        if (shape->size[i] == 1)
-            continue;
-        while (k < XN_ARRAY_LEN(want) && want[k] == 1)
-            k++;
-        if (k == XN_ARRAY_LEN(want) || want[k++] != shape->size[i])
-            return false;
-    }
-    while (k < XN_ARRAY_LEN(want) && want[k] == 1)
-        k++;
-    return k == XN_ARRAY_LEN(want);
-}
-
-static int shape_error(const struct shape *shape, const struct xn_input_spec *spec, uint32_t n, size_t count,
+static int shape_error(const struct xn_shape *shape, const struct xn_input_spec *spec, uint32_t n, size_t count,
                        const char *what, struct xn_error *error)
 {
-    char text[NESTING_MAX * 22 + 1] = "";
+    char text[XN_NESTING_MAX * 22 + 1] = "";
     size_t used = 0;
 
     for (size_t i = 0; i < shape->rank; i++)
@@ -199,12 +172,12 @@ int xn_body_numbers(struct xn_request *request, const json_t *array, uint32_t fi
 {
     const struct xn_network *network = request->model->network;
     const struct xn_input_spec *spec = &network->input;
-    size_t one = network->input_bytes, count, at = 0, depth = 1, next[NESTING_MAX] = {0};
-    const json_t *arrays[NESTING_MAX] = {array};
-    struct shape shape;
+    size_t one = network->input_bytes, count, at = 0, depth = 1, next[XN_NESTING_MAX] = {0};
+    const json_t *arrays[XN_NESTING_MAX] = {array};
+    struct xn_shape shape;
 
     int r = find_shape(array, what, &shape, error);
-    if (r >= 0 && (!xn_mul_size(one, n, &count) || !shape_fits(&shape, spec, n, count)))
+    if (r >= 0 && (!xn_mul_size(one, n, &count) || !xn_shape_fits(&shape, spec, n, count)))
         r = shape_error(&shape, spec, n, one * n, what, error);
     while (r >= 0 && depth > 0) {
         const json_t *value = json_array_get(arrays[depth - 1], next[depth - 1]++);
@@ -339,14 +312,45 @@ static int parse_json_object(struct xn_request *request, json_t *root, struct xn
     return kind[0] == 'i' ? put_images(request, content, one, error) : put_tensors(request, content, one, error);
 }
 
-int xn_body_parse_json(struct xn_request *request, struct xn_ask *ask, struct xn_error *error)
+static int parse_whole(struct xn_request *request, struct xn_ask *ask, struct xn_error *error)
 {
     json_t *root;
-    int r = xn_body_load_json(request->body.data, request->body_bytes, &root, error);
+    int r = xn_body_load_json(request->body.data, request->body_bytes, NULL, &root, error);
 
     if (r < 0)
         return r;
     r = parse_json_object(request, root, ask, error);
     xn_body_free_json(root);
+    return r;
+}
+
+/* What a body asks for whose tensors were found. False: not all is right with it. */
+static bool read_rest(const struct xn_request *request, const struct xn_numbers *numbers, struct xn_ask *ask)
+{
+    struct xn_error error;
+    const char *kind = NULL;
+    json_t *root;
+
+    if (xn_body_load_json(request->body.data, request->body_bytes, numbers, &root, &error) < 0)
+        return false;
+    bool is_right = read_keys(root, ask, &kind, &error) >= 0;
+    xn_body_free_json(root);
+    return is_right;
+}
+
+int xn_body_parse_json(struct xn_request *request, struct xn_ask *ask, struct xn_error *error)
+{
+    const void *body = request->body.data;
+    struct xn_ask asked = *ask;
+    struct xn_numbers numbers;
+
+    bool found = xn_numbers_find(body, request->body_bytes, XN_NUMBERS_INFER, &numbers);
+    size_t n = found && numbers.is_list ? numbers.shape.size[0] : 1;
+    if (!found || !xn_numbers_fit(&numbers, request->model->network, n) || !read_rest(request, &numbers, &asked))
+        return parse_whole(request, ask, error);
+    *ask = asked;
+    int r = xn_body_init_items(request, n, error);
+    if (r >= 0)
+        xn_numbers_put(&numbers, request);
     return r;
 }

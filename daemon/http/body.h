@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "daemon/http/numbers.h"
 #include "daemon/request.h"
 
 #define XN_TOP_K_MAX      1000u
@@ -67,9 +68,10 @@ XN_MUST_CHECK int xn_body_init_items(struct xn_request *request, size_t n, struc
  *  behind it. */
 XN_MUST_CHECK int xn_body_base64(struct xn_request *request, uint32_t i, const json_t *value, uint8_t **at,
                                  struct xn_error *error);
-/** Parse `bytes` of JSON, an object, with limits on depth, memory and duplicate keys. Owner: caller, xn_body_free_json on the same thread before
+/** Parse `bytes` of JSON, an object, with limits on depth, memory and duplicate keys. `without` (NULL: nothing): a part of it that is read as []. Owner: caller, xn_body_free_json on the same thread before
  *  the next is loaded. Errors: -EINVAL, -E2BIG (memory), -EAGAIN (memory of all). */
-XN_MUST_CHECK int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error);
+XN_MUST_CHECK int xn_body_load_json(const void *data, size_t bytes, const struct xn_numbers *without,
+                                    json_t **ret_object, struct xn_error *error);
 void xn_body_free_json(json_t *root);
 /** The numbers of `array` into the inputs of items `first` to `first + n - 1`. It is flat, or nested as [n][h][w][c], where dimensions of 1 may be left
  *  out or put in. `what` names it in errors. */

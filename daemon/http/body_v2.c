@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Bodies of the Open Inference Protocol's infer: JSON, the binary tensor extension (JSON of Inference-Header-Content-Length bytes, then the tensors
  * in listed order), and tensors in shared memory. A network has one input; it may come as a tensor [n,h,w,c] of its own type, or, for image networks, as BYTES
- * [n], each element an encoded picture. plan.c reads the JSON; here its plan is carried out. */
+ * [n], each element an encoded picture. plan.c reads the JSON, numbers.c what
+ * is large in it; here their plan is carried out. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -13,6 +14,7 @@ struct tensor { /* the input's contents */
     const uint8_t *binary; /* NULL: `data` */
     size_t binary_bytes;
     const json_t *data;
+    const struct xn_numbers *numbers; /* `data`, where it lies in the body; NULL: it is in the tree */
 };
 
 /* ---- where things are --------------------------------------------------------------------------------------------- */
@@ -42,7 +44,8 @@ static int find_input(struct xn_request *request, struct xn_regions *regions, co
 {
     struct xn_region *region = NULL;
 
-    *t = (struct tensor){.n = plan->n, .data = plan->data};
+    t->n = plan->n;
+    t->data = plan->data;
     if (plan->source != XN_PLAN_BINARY && behind_bytes > 0)
         return xn_error_set(error, -EINVAL, "%zu bytes follow the JSON, but no input has a binary_data_size",
                             behind_bytes);
@@ -173,6 +176,10 @@ static int put_contents(struct xn_request *request, const struct xn_plan *plan, 
         return t->binary ? put_binary_pictures(request, t, error) : put_json_pictures(request, t, error);
     if (t->binary)
         return put_binary_tensor(request, t, error);
+    if (t->numbers) {
+        xn_numbers_put(t->numbers, request);
+        return 0;
+    }
     return xn_body_numbers(request, t->data, 0, (uint32_t)t->n, "inputs[0].data", error);
 }
 
@@ -189,10 +196,11 @@ static void follow_ask(const struct xn_plan *plan, struct xn_ask *ask)
         ask->priority = before.priority;
 }
 
+/* `numbers`, where not NULL, fit. */
 static int follow(struct xn_request *request, struct xn_regions *regions, const struct xn_plan *plan, size_t json_bytes,
-                  struct xn_ask *ask, struct xn_error *error)
+                  const struct xn_numbers *numbers, struct xn_ask *ask, struct xn_error *error)
 {
-    struct tensor t;
+    struct tensor t = {.numbers = numbers};
 
     follow_ask(plan, ask);
     int r = find_input(request, regions, plan, request->body.data + json_bytes, request->body_bytes - json_bytes, &t,
@@ -212,24 +220,52 @@ static int parse_raw(struct xn_request *request, struct xn_ask *ask, struct xn_e
     return r < 0 ? r : xn_body_set_item(request, 0, request->body.data, request->body_bytes, error);
 }
 
-/* JSON that this thread has not seen before. */
-static int read_and_follow(struct xn_request *request, struct xn_regions *regions, size_t json_bytes,
-                           struct xn_ask *ask, struct xn_error *error)
+static int read_whole(struct xn_request *request, struct xn_regions *regions, size_t json_bytes, struct xn_ask *ask,
+                      struct xn_error *error)
 {
     const struct xn_network *network = request->model->network;
     struct xn_plan plan;
     json_t *root;
 
-    int r = xn_body_load_json(request->body.data, json_bytes, &root, error);
+    int r = xn_body_load_json(request->body.data, json_bytes, NULL, &root, error);
     if (r < 0)
         return r;
     r = xn_plan_read(root, network, &plan, error);
     if (r >= 0) {
         xn_plan_remember(network, request->body.data, json_bytes, &plan);
-        r = follow(request, regions, &plan, json_bytes, ask, error);
+        r = follow(request, regions, &plan, json_bytes, NULL, ask, error);
     }
     xn_body_free_json(root);
     return r;
+}
+
+/* The plan of JSON whose tensor was found in it. False: not all is right with it. */
+static bool read_rest(const struct xn_request *request, size_t json_bytes, const struct xn_numbers *numbers,
+                      struct xn_plan *ret_plan)
+{
+    const struct xn_network *network = request->model->network;
+    struct xn_error error;
+    json_t *root;
+
+    if (xn_body_load_json(request->body.data, json_bytes, numbers, &root, &error) < 0)
+        return false;
+    bool is_right = xn_plan_read(root, network, ret_plan, &error) >= 0;
+    ret_plan->data = NULL; /* it ends with the tree */
+    xn_body_free_json(root);
+    return is_right && !ret_plan->pictures && xn_numbers_fit(numbers, network, ret_plan->n);
+}
+
+/* JSON that this thread has not seen before. */
+static int read_and_follow(struct xn_request *request, struct xn_regions *regions, size_t json_bytes,
+                           struct xn_ask *ask, struct xn_error *error)
+{
+    struct xn_numbers numbers;
+    struct xn_plan plan;
+
+    if (xn_numbers_find(request->body.data, json_bytes, XN_NUMBERS_V2, &numbers) &&
+        read_rest(request, json_bytes, &numbers, &plan))
+        return follow(request, regions, &plan, json_bytes, &numbers, ask, error);
+    return read_whole(request, regions, json_bytes, ask, error);
 }
 
 int xn_body_parse_v2(struct xn_request *request, int64_t header_bytes, struct xn_regions *regions, struct xn_ask *ask,
@@ -243,6 +279,6 @@ int xn_body_parse_v2(struct xn_request *request, int64_t header_bytes, struct xn
     if (header_bytes == 0)
         return parse_raw(request, ask, error);
     const struct xn_plan *known = xn_plan_recall(request->model->network, request->body.data, json_bytes);
-    return known ? follow(request, regions, known, json_bytes, ask, error)
+    return known ? follow(request, regions, known, json_bytes, NULL, ask, error)
                  : read_and_follow(request, regions, json_bytes, ask, error);
 }

@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/http/body.h"
 
@@ -87,16 +88,53 @@ void xn_body_free_json(json_t *root)
     end_tree();
 }
 
-int xn_body_load_json(const void *data, size_t bytes, json_t **ret_object, struct xn_error *error)
+/* A text in pieces. */
+struct pieces {
+    struct piece {
+        const char *text;
+        size_t bytes;
+    } piece[3];
+    size_t at;
+};
+
+/* jansson's source: fills its buffer. */
+static size_t next_piece(void *buffer, size_t capacity, void *user)
+{
+    struct pieces *p = user;
+
+    while (p->at < XN_ARRAY_LEN(p->piece) && p->piece[p->at].bytes == 0)
+        p->at++;
+    if (p->at == XN_ARRAY_LEN(p->piece))
+        return 0;
+    struct piece *piece = &p->piece[p->at];
+    size_t n = XN_MIN(capacity, piece->bytes);
+    memcpy(buffer, piece->text, n);
+    piece->text += n;
+    piece->bytes -= n;
+    return n;
+}
+
+static json_t *load(const char *data, size_t bytes, const struct xn_numbers *without, json_error_t *ret_where)
+{
+    if (!without)
+        return json_loadb(data, bytes, JSON_REJECT_DUPLICATES, ret_where);
+    const char *behind = without->text + without->bytes;
+    struct pieces pieces = {
+        .piece = {{data, (size_t)(without->text - data)}, {"[]", 2}, {behind, (size_t)(data + bytes - behind)}}};
+    return json_load_callback(next_piece, &pieces, JSON_REJECT_DUPLICATES, ret_where);
+}
+
+int xn_body_load_json(const void *data, size_t bytes, const struct xn_numbers *without, json_t **ret_object,
+                      struct xn_error *error)
 {
     json_error_t where;
 
-    if (!reserve_tree(bytes))
+    if (!reserve_tree(bytes - (without ? without->bytes : 0)))
         return xn_error_set(error, -EAGAIN, "no memory for %zu bytes of JSON now; try again later", bytes);
     tree.on = true;
     tree.exhausted = false;
     tree.used = tree.peak = 0;
-    json_t *root = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = load(data, bytes, without, &where);
     tree.on = false;
     if (!root)
         end_tree();

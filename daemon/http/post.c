@@ -104,8 +104,8 @@ int xn_post_json(struct xn_post *post, json_t **ret_object)
     static const char empty[] = "{}";
 
     if (post->bytes == 0)
-        return xn_body_load_json(empty, sizeof(empty) - 1, ret_object, &post->error);
-    return xn_body_load_json(post->body, post->bytes, ret_object, &post->error);
+        return xn_body_load_json(empty, sizeof(empty) - 1, NULL, ret_object, &post->error);
+    return xn_body_load_json(post->body, post->bytes, NULL, ret_object, &post->error);
 }
 
 int xn_post_allowed(struct xn_post *post)

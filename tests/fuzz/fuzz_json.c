@@ -6,12 +6,13 @@
  *                 (/v2 may name the shared memory region "r", of 1000 bytes)
  *     bit 3       a network of int8 tensors without pictures        bit 4   with labels        bits 5..7   top_k 1..8 where the body has none
  *
+ * JSON is parsed once more with its tensors' names written so that only jansson finds them: both are the same.
  * Whatever comes: either a status of the 400s or 501 and a text that says why, or sound items and an answer that is JSON within the promised size. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/http_bed.h"
+#include "tests/support/numbers_twin.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -96,6 +97,22 @@ static void answer(struct http_bed *bed)
     free(memory);
 }
 
+/* Numbers that xnord reads itself are those that jansson reads. */
+static void compare(struct http_bed *bed, enum door door, const uint8_t *data, size_t size)
+{
+    size_t json_bytes = size;
+    struct xn_error error;
+
+    if (door == V2_BINARY && size >= 2) {
+        json_bytes = XN_MIN((size_t)(data[0] | data[1] << 8), size - 2);
+        data += 2;
+        size -= 2;
+    }
+    if (door == JSON || door == V2 || door == V2_BINARY)
+        require(numbers_twin_agrees(bed, door != JSON, data, XN_MIN(json_bytes, size), data + XN_MIN(json_bytes, size),
+                                    size - XN_MIN(json_bytes, size), &error));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct http_bed bed;
@@ -116,6 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(r == 0 && http_bed_items_are_sound(&bed));
         answer(&bed);
     }
+    compare(&bed, data[0] & 7, data + 1, size - 1);
     http_bed_end(&bed);
     require(xn_requests_active(bed.requests) == 0);
     return 0;

@@ -98,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     const char *text = (const char *)data + 1;
     int r = what == CONFIG ? read_config(text, size - 1, &bed.model, &error)
-                           : xn_body_load_json(text, size - 1, &body, &error);
+                           : xn_body_load_json(text, size - 1, NULL, &body, &error);
     if (r >= 0 && what != CONFIG) {
         r = read_body(what, data[0], body, &error);
         xn_body_free_json(body);

@@ -221,7 +221,7 @@ static void *hold_tree(void *argument)
     json_t *root = NULL;
     int *ret = argument;
 
-    *ret = xn_body_load_json(large, sizeof(large), &root, &reason);
+    *ret = xn_body_load_json(large, sizeof(large), NULL, &root, &reason);
     pthread_barrier_wait(&barrier); /* loaded */
     pthread_barrier_wait(&barrier); /* to be given back */
     if (*ret == 0)
@@ -244,14 +244,14 @@ static void test_json_memory_of_all(void **state)
     for (size_t i = 0; i < N; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, hold_tree, &results[i]), 0);
     pthread_barrier_wait(&barrier);
-    int r = xn_body_load_json(large, sizeof(large), &root, &error);
+    int r = xn_body_load_json(large, sizeof(large), NULL, &root, &error);
     pthread_barrier_wait(&barrier);
     for (size_t i = 0; i < N; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(results[i], 0);
     }
     assert_fails(r, -EAGAIN, "try again later");
-    assert_int_equal(xn_body_load_json(large, sizeof(large), &root, &error), 0);
+    assert_int_equal(xn_body_load_json(large, sizeof(large), NULL, &root, &error), 0);
     xn_body_free_json(root);
     pthread_barrier_destroy(&barrier);
 }
