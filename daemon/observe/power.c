@@ -202,7 +202,9 @@ static void adopt(struct xn_power *p, const struct xn_sensor *found)
     source->feed = get_feed(p, found->domain, strcmp(found->source, xn_energy_source_names[XN_ENERGY_SIMULATED]) == 0);
     /* Of a gauge, energy between two samples is half the earlier one's. */
     struct xn_meter *meter = &p->feeds[source->feed].meter;
+    pthread_mutex_lock(&p->meters_lock);
     meter->lag_ns = XN_MAX(meter->lag_ns, XN_MAX(found->lag_ms * XN_NS_PER_MS, found->is_counter ? 0 : p->sample_ns));
+    pthread_mutex_unlock(&p->meters_lock);
     put(&source->watts, NAN);
     atomic_store_explicit(&p->n_sources, n + 1, memory_order_release);
     xn_log_info("power sensor %s/%s measures %s (%s)", found->source, found->name, found->domain, found->files[0]);

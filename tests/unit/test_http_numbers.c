@@ -13,6 +13,7 @@
 #define NESTED     "[[[[1,2],[3,4],[5,6]],[[7,8],[9,10],[11,12]],[[13,14],[15,16],[17,18]],[[19,20],[21,22],[23,24]]]]"
 #define FLAT       "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24]"
 #define V2(data)   "{\"inputs\":[{\"name\":\"pixels\",\"shape\":[1,4,3,2],\"datatype\":\"UINT8\",\"data\":" data "}]}"
+#define BESIDE     "{\"id\":\"a \\\" b\",\"outputs\":[{}],\"inputs\":[{\"parameters\":{\"data\":[7]},\"data\":[1]}]}"
 #define ROUNDS     4000
 #define BODY_BYTES 4096
 
@@ -47,10 +48,7 @@ static bool found(const char *json, enum xn_numbers_place place, struct xn_numbe
 /* What clients send is read without jansson. */
 static void test_usual(void **state)
 {
-    static const char *const usual[] = {
-        V2(FLAT), V2(NESTED), V2(" [ 1.0 ,\n\t2.00,-0 ] "),
-        "{\"id\":\"a \\\" "
-        "b\",\"outputs\":[{\"name\":\"logits\"}],\"inputs\":[{\"parameters\":{\"data\":[7]},\"data\":[1]}]}"};
+    static const char *const usual[] = {V2(FLAT), V2(NESTED), V2(" [ 1.0 ,\n\t2.00,-0 ] "), BESIDE};
     struct xn_numbers numbers;
     (void)state;
     for (size_t i = 0; i < XN_ARRAY_LEN(usual); i++)
@@ -93,7 +91,6 @@ static void test_left_to_jansson(void **state)
                                          V2("[[1,2],[3]]"),
                                          V2("[[[[[[[[[1]]]]]]]]]"),
                                          V2("[1"),
-                                         V2("[1]]"),
                                          V2("\"[1]\""),
                                          V2("[\"1\"]"),
                                          V2("[true]"),
@@ -110,9 +107,7 @@ static void test_left_to_jansson(void **state)
     struct xn_numbers numbers;
     (void)state;
     for (size_t i = 0; i < XN_ARRAY_LEN(others); i++) {
-        bool closes_too_often = strstr(others[i], "[1]]") != NULL &&
-                                strstr(others[i], "\"data\":[1]]"); /* the array is one; jansson refuses the rest */
-        if (found(others[i], XN_NUMBERS_V2, &numbers) != closes_too_often)
+        if (found(others[i], XN_NUMBERS_V2, &numbers))
             fail_msg("%s", others[i]);
     }
 }
@@ -199,8 +194,7 @@ static void test_grammar(void **state)
                                           ",1",
                                           "1 2",
                                           "1/**/",
-                                          "\xc2\xa0"
-                                          "1",
+                                          "\xc2\xa0\x31",
                                           "\xef\xbc\x91",
                                           "1\\u0020",
                                           "1;"};
