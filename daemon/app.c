@@ -37,7 +37,8 @@
 #include "daemon/request.h"
 #include "daemon/sched/dispatch.h"
 
-#define ANSWERS_NS XN_NS_PER_S /* longest wait at the stop for answers under way */
+#define SUBMIT_CHUNK 64          /* tensors that go to the scheduler under one lock */
+#define ANSWERS_NS   XN_NS_PER_S /* longest wait at the stop for answers under way */
 
 struct xn_app {
     struct xn_config config;
@@ -99,13 +100,21 @@ static int explain_refusal(struct xn_error *error, int r, const char *what)
     return xn_error_set(error, r, "%s: the queue is full; try again later", what);
 }
 
-static void push_item(struct xn_app *app, struct xn_item *item)
+static void push_items(struct xn_app *app, struct xn_item *const *items, uint32_t n)
 {
     struct xn_error error;
-    int r = xn_dispatch_push(app->dispatch, item);
 
-    if (r < 0)
-        drop_item(app, item, explain_refusal(&error, r, item->request->model->name), &error);
+    while (n > 0) {
+        uint32_t taken;
+        int r = xn_dispatch_push(app->dispatch, items, n, &taken);
+        items += taken;
+        n -= taken;
+        if (r < 0) {
+            drop_item(app, *items, explain_refusal(&error, r, (*items)->request->model->name), &error);
+            items++;
+            n--;
+        }
+    }
 }
 
 static void image_done(void *user, struct xn_item *item, int status)
@@ -115,28 +124,45 @@ static void image_done(void *user, struct xn_item *item, int status)
     if (status < 0)
         drop_item(app, item, status, NULL);
     else
-        push_item(app, item);
+        push_items(app, &item, 1);
 }
 
-static void submit(void *user, struct xn_request *request)
+static void push_picture(struct xn_app *app, struct xn_item *item)
+{
+    struct xn_error error;
+    int r = xn_image_stage_push(app->image, item);
+
+    if (r < 0)
+        drop_item(app, item, explain_refusal(&error, r, "picture decoding"), &error);
+}
+
+/* Tensors go to the scheduler a handful at a time. */
+static void submit(void *user, struct xn_request *const *requests, uint32_t n)
 {
     struct xn_app *app = user;
-    uint32_t n = request->n_items;
+    struct xn_item *tensors[SUBMIT_CHUNK];
+    uint32_t n_tensors = 0;
 
-    /* Every item's reference is taken first: the request may be answered, and given back, while this loop runs. */
-    for (uint32_t i = 0; i < n; i++)
-        (void)xn_request_ref(request);
-    for (uint32_t i = 0; i < n; i++) {
-        struct xn_item *item = &request->items[i];
-        struct xn_error error;
-        if (!item->encoded) {
-            push_item(app, item);
-            continue;
+    for (uint32_t k = 0; k < n; k++) {
+        struct xn_request *request = requests[k];
+        uint32_t n_items = request->n_items;
+        /* Every item's reference is taken first: the request may be answered, and given back, while this loop runs. */
+        for (uint32_t i = 0; i < n_items; i++)
+            (void)xn_request_ref(request);
+        for (uint32_t i = 0; i < n_items; i++) {
+            struct xn_item *item = &request->items[i];
+            if (item->encoded) {
+                push_picture(app, item);
+                continue;
+            }
+            tensors[n_tensors++] = item;
+            if (n_tensors < SUBMIT_CHUNK)
+                continue;
+            push_items(app, tensors, n_tensors);
+            n_tensors = 0;
         }
-        int r = xn_image_stage_push(app->image, item);
-        if (r < 0)
-            drop_item(app, item, explain_refusal(&error, r, "picture decoding"), &error);
     }
+    push_items(app, tensors, n_tensors);
 }
 
 /* ---- what the stages tell of each other -------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The HTTP server: libmicrohttpd with epoll threads; connections are suspended while their request is elsewhere. Routes are a table in routes.c; errors become statuses in status.c alone.
+ * The HTTP server: libmicrohttpd, driven by epoll threads of its own (loop.c); connections are suspended while their request is elsewhere. Routes are a table in routes.c; errors become statuses in status.c alone.
  * docs/http-api.md is the contract. */
 #ifndef XN_DAEMON_HTTP_HTTP_H
 #define XN_DAEMON_HTTP_HTTP_H
@@ -26,8 +26,8 @@ struct xn_http_next {
     int (*admit)(void *user, const struct xn_request *request, uint32_t n, uint64_t *ret_retry_ns);
     /** Take back n announced items that will not come (bad body, client gone). */
     void (*retract)(void *user, const struct xn_model *model, uint32_t n);
-    /** Start all items of `request`; each is settled later, even on failure. The connection is already suspended. */
-    void (*submit)(void *user, struct xn_request *request);
+    /** Start all items of requests[n]; each is settled later, even on failure. The connections are already suspended. */
+    void (*submit)(void *user, struct xn_request *const *requests, uint32_t n);
     bool (*ready)(void *user);
     /** JSON object with the state of instances and queues for GET /v1/status (used by xnorctl status); malloc'ed. */
     char *(*status_json)(void *user);

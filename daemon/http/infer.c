@@ -71,7 +71,7 @@ static int read_headers(struct xn_call *call)
 {
     struct xn_headers *h = &call->headers;
 
-    MHD_get_connection_values(call->connection, MHD_HEADER_KIND, collect_header, h);
+    MHD_get_connection_values(call->exchange.connection, MHD_HEADER_KIND, collect_header, h);
     if (h->repeated)
         return xn_error_set(&call->error, -EINVAL, "a header that may come once came twice, with different values");
     if (h->transfer_encoding && strcasecmp(h->transfer_encoding, "chunked") != 0)
@@ -117,8 +117,9 @@ static void follow_trace(struct xn_call *call)
 
 static int read_arguments(struct xn_call *call)
 {
-    const char *top_k = argument(call->connection, "top_k"), *timeout = argument(call->connection, "timeout_ms");
-    const char *priority = argument(call->connection, "priority");
+    const char *top_k = argument(call->exchange.connection, "top_k"),
+               *timeout = argument(call->exchange.connection, "timeout_ms");
+    const char *priority = argument(call->exchange.connection, "priority");
     const char *length = call->headers.header_length;
     uint64_t value;
 
@@ -260,7 +261,7 @@ static int begin(struct xn_call *call, const char *model_name, const char *versi
     if (r >= 0)
         r = set_limit(call);
     if (r >= 0)
-        r = admit(call, model_name ? model_name : argument(call->connection, "model"), version);
+        r = admit(call, model_name ? model_name : argument(call->exchange.connection, "model"), version);
     return r < 0 ? r : xn_body_begin(call);
 }
 
@@ -291,7 +292,8 @@ static void release(struct xn_call *call)
 /* Refused with `r`: is the body to be dropped, so that the connection can go on? Not where the client asks before it sends it. */
 static bool drops_body(const struct xn_call *call, int r)
 {
-    const char *expect = MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
+    const char *expect =
+        MHD_lookup_connection_value(call->exchange.connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT);
     const char *length = call->headers.content_length;
     uint64_t bytes;
 
@@ -339,9 +341,8 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
         return refuse(http, connection, route, link, start_ns, -EAGAIN, &error, NULL);
     }
     memset(call, 0, sizeof(*call));
-    call->exchange = (struct xn_exchange){call_go, call_end};
+    call->exchange = (struct xn_exchange){.go = call_go, .end = call_end, .connection = connection};
     call->http = http;
-    call->connection = connection;
     call->link = link;
     call->who = *who;
     call->route = route;
@@ -418,7 +419,7 @@ static void request_done(struct xn_request *request)
 {
     struct xn_call *call = request->user;
 
-    MHD_resume_connection(call->connection);
+    xn_loop_resume(&call->exchange);
 }
 
 static enum MHD_Result answer_failure(struct xn_call *call, int code, const struct xn_error *error)
@@ -429,7 +430,7 @@ static enum MHD_Result answer_failure(struct xn_call *call, int code, const stru
     count_failure(call);
     if (call->request)
         xn_slow_log(call, code, error);
-    return xn_http_answer_error(call->http, call->connection, call->route, call->start_ns, code, error, &more);
+    return xn_http_answer_error(call->http, call->exchange.connection, call->route, call->start_ns, code, error, &more);
 }
 
 /* An answer that no buffer can hold is refused before anything runs. */
@@ -469,9 +470,7 @@ static enum MHD_Result start_work(struct xn_call *call)
                      request->received_ns - request->start_ns);
     call->working = true;
     call->announced = 0; /* they are submit's now */
-    /* Suspended first: the items may settle, and resume it, before submit returns. */
-    MHD_suspend_connection(call->connection);
-    http->next.submit(http->next.user, request);
+    xn_loop_suspend(&call->exchange, request);
     return MHD_YES;
 }
 
@@ -592,8 +591,8 @@ static enum MHD_Result answer_results(struct xn_call *call)
     observe_stages(call);
     xn_slow_log(call, 0, NULL);
     (void)xn_link_enter(call->link, XN_PHASE_SEND, xn_clock_now_ns());
-    return xn_http_answer(call->http, call->connection, call->route, request->start_ns, &answer, text.data, text.bytes,
-                          XN_BODY_STAYS);
+    return xn_http_answer(call->http, call->exchange.connection, call->route, request->start_ns, &answer, text.data,
+                          text.bytes, XN_BODY_STAYS);
 }
 
 static enum MHD_Result answer(struct xn_call *call)

@@ -6,6 +6,7 @@
 #include <gnutls/abstract.h>
 #include <jansson.h>
 #include <microhttpd.h>
+#include <pthread.h>
 
 #include "daemon/http/body.h"
 #include "daemon/http/clients.h"
@@ -142,7 +143,41 @@ struct xn_exchange {
     /** A piece of the body, or, with *upload_bytes 0, its end or the resumption. */
     enum MHD_Result (*go)(struct xn_exchange *exchange, const char *upload, size_t *upload_bytes);
     void (*end)(struct xn_exchange *exchange); /**< answered or not */
+    struct MHD_Connection *connection;
+    struct xn_loop *loop;     /**< of loop.c: whose connection is suspended */
+    struct xn_exchange *next; /**< of loop.c */
 };
+
+/* loop.c */
+
+#define XN_LOOP_STARTING_MAX 16u
+
+/** A thread with its part of a door's connections. */
+struct xn_loop {
+    const struct xn_http_next *next;
+    struct MHD_Daemon *daemon; /**< without threads; this loop's */
+    pthread_t thread;
+    bool started;
+    int epoll_fd, event_fd;    /**< epoll has the daemon's epoll and event_fd; -1: none */
+    atomic_bool quiesce, stop; /**< relaxed: event_fd makes the thread look, and nothing is handed over with them */
+    /** Work that is done, a stack by `next`: pushed with release by any thread, taken whole with acquire by this one. */
+    _Atomic(struct xn_exchange *) done;
+    struct xn_request *starting[XN_LOOP_STARTING_MAX]; /**< [n_starting] of its thread: suspended, not submitted */
+    uint32_t n_starting;
+};
+
+/** Run `daemon`, which is taken over, on a thread called `name`. *loop is all zero, with descriptors -1. On failure xn_loop_stop is still due. Errors: of
+ *  the system. */
+XN_MUST_CHECK int xn_loop_start(struct xn_loop *loop, const struct xn_http_next *next, struct MHD_Daemon *daemon,
+                                const char *name);
+/** Accept no more; soon. The socket stays the caller's. Threads: any. */
+void xn_loop_quiesce(struct xn_loop *loop);
+/** End the thread and all its connections; no work may be under way. */
+void xn_loop_stop(struct xn_loop *loop);
+/** Suspend the exchange's connection until xn_loop_resume, and submit `request`, now or at the end of the round; NULL: whoever calls hands on the work afterwards. Threads: the connection's. */
+void xn_loop_suspend(struct xn_exchange *exchange, struct xn_request *request);
+/** The work is done: the connection goes on, on its own thread. Must not be touched afterwards, it may be answered and gone. Threads: any; does not block. */
+void xn_loop_resume(struct xn_exchange *exchange);
 
 /** An inference request on its way through http/. From a pool; owner: MHD's request (con_cls).
  *
@@ -152,7 +187,6 @@ struct xn_exchange {
 struct xn_call {
     struct xn_exchange exchange;
     struct xn_http *http;
-    struct MHD_Connection *connection;
     struct xn_link *link;
     struct xn_who who;
     struct xn_request *request; /**< a reference; NULL: refused */
@@ -178,7 +212,8 @@ struct xn_http {
     struct xn_http_next next;
     struct xn_door {
         struct xn_http *http;
-        struct MHD_Daemon *daemon;
+        struct xn_loop *loops; /**< [n_loops] */
+        uint32_t n_loops;
         struct xn_listening socket;
         struct xn_tls *tls;           /**< NULL: plain */
     } doors[XN_CONFIG_LISTENERS_MAX]; /**< [config->n_listeners] */
@@ -199,7 +234,6 @@ struct xn_http {
     uint64_t
         sweep_quiesced_ns; /**< of the sweeper: for how long the server has been stopping with none under way; 0: it is not */
     int sweep_fd, stop_fd;        /**< epoll of lingering connections; eventfd in it: stop */
-    atomic_uint n_threads;        /**< relaxed: named so far */
     _Atomic uint64_t quiesced_ns; /**< relaxed: since then answers carry Connection: close; XN_NEVER_NS: not yet */
     /** Relaxed, and an update may be lost: from the end of a batch until an answer is handed over, smoothed, and its mean deviation; ns. */
     _Atomic uint64_t answer_ns, answer_deviation_ns;
@@ -283,7 +317,6 @@ enum MHD_Result xn_http_answer_json(struct xn_http *http, struct MHD_Connection 
 struct xn_post {
     struct xn_exchange exchange;
     struct xn_http *http;
-    struct MHD_Connection *connection;
     struct xn_link *link;
     enum xn_route route;
     enum MHD_Result (*handle)(struct xn_post *post); /**< the body is complete: answer, or suspend */

@@ -85,9 +85,8 @@ enum MHD_Result xn_post_begin(const struct xn_get *get, enum MHD_Result (*handle
         return refuse(get, -EAGAIN, &error);
     }
     memset(post, 0, offsetof(struct xn_post, body));
-    post->exchange = (struct xn_exchange){post_go, post_end};
+    post->exchange = (struct xn_exchange){.go = post_go, .end = post_end, .connection = get->connection};
     post->http = get->http;
-    post->connection = get->connection;
     post->link = get->link;
     post->route = get->route;
     post->handle = handle;
@@ -120,19 +119,21 @@ int xn_post_allowed(struct xn_post *post)
 
 enum MHD_Result xn_post_answer(struct xn_post *post, unsigned code, json_t *value)
 {
-    return xn_http_answer_json(post->http, post->connection, post->route, post->start_ns, code, value);
+    return xn_http_answer_json(post->http, post->exchange.connection, post->route, post->start_ns, code, value);
 }
 
 enum MHD_Result xn_post_answer_empty(struct xn_post *post)
 {
     struct xn_answer answer = {.code = 200, .no_store = true};
 
-    return xn_http_answer(post->http, post->connection, post->route, post->start_ns, &answer, "", 0, XN_BODY_STAYS);
+    return xn_http_answer(post->http, post->exchange.connection, post->route, post->start_ns, &answer, "", 0,
+                          XN_BODY_STAYS);
 }
 
 enum MHD_Result xn_post_fail(struct xn_post *post, int code)
 {
-    return xn_http_answer_error(post->http, post->connection, post->route, post->start_ns, code, &post->error, NULL);
+    return xn_http_answer_error(post->http, post->exchange.connection, post->route, post->start_ns, code, &post->error,
+                                NULL);
 }
 
 /* Suspended first: the work may end, and resume it, before the one who handed it on returns. */
@@ -140,7 +141,7 @@ void xn_post_suspend(struct xn_post *post, enum MHD_Result (*answer)(struct xn_p
 {
     post->answer = answer;
     (void)xn_link_enter(post->link, XN_PHASE_WORK, xn_clock_now_ns()); /* swept meanwhile: it ends after the work */
-    MHD_suspend_connection(post->connection);
+    xn_loop_suspend(&post->exchange, NULL);
 }
 
 /* Must not touch the request after the resumption, it may be answered and gone. */
@@ -149,5 +150,5 @@ void xn_post_resume(struct xn_post *post, int status, const struct xn_error *err
     post->status = status;
     if (status < 0)
         post->error = *error;
-    MHD_resume_connection(post->connection);
+    xn_loop_resume(&post->exchange);
 }

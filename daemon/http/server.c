@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The listening side: one MHD daemon for each listener, each with a pool of epoll threads, and one thread that sweeps connections.
+ * The listening side: for each listener a few loops (loop.c), each with an MHD daemon and a thread of its own, and one thread that sweeps connections.
  *
  * MHD's own timeout restarts with every byte, so a client that sends one byte a second would hold its place for ever. The sweep bounds whole phases
  * instead (enum xn_phase). A connection over its limit gets 408 where it was in the middle of a request, and is shut down; MHD then sees the end and
@@ -26,17 +26,15 @@
 #include "common/fault.h"
 #include "daemon/http/internal.h"
 
-#define CONNECTION_MEMORY_BYTES (32u * 1024) /* headers and a window of the body; large values make MHD slow */
+/* Headers and a window of the body. libmicrohttpd clears it for every request, which at 32 KiB took more time than reading the request did. */
+#define CONNECTION_MEMORY_BYTES (16u * 1024)
 #define THREADS_AUTOMATIC_MAX   4u
-/* libmicrohttpd (seen in 0.9.75) takes up to 128 events at once, and where it gets exactly that many it waits for more before it looks at them: for ever,
- * if all clients of the thread wait for their answers. A thread with fewer connections, listening socket and wake-up pipe can not have that many. */
-#define THREAD_CONNECTIONS_MAX 120u
-#define CODECS_TO_ANSWER       64u
-#define SWEEP_MS               250
-#define SWEEP_STOP             UINT64_MAX /* what the stop event carries; lingering connections carry their index */
-#define BACKUP_TIMEOUT_S       10u        /* MHD's own timeout comes this much after the sweep's */
-#define HEADERS_SLACK_MS       50         /* the kernel counts the time since the last byte in ticks */
-#define SETTLED_NS             (XN_NS_PER_S / 2) /* younger phases are not looked at */
+#define CODECS_TO_ANSWER        64u
+#define SWEEP_MS                250
+#define SWEEP_STOP              UINT64_MAX /* what the stop event carries; lingering connections carry their index */
+#define BACKUP_TIMEOUT_S        10u        /* MHD's own timeout comes this much after the sweep's */
+#define HEADERS_SLACK_MS        50         /* the kernel counts the time since the last byte in ticks */
+#define SETTLED_NS              (XN_NS_PER_S / 2) /* younger phases are not looked at */
 #define LONG_IDLE_NS                                                                                                   \
     (2 * XN_NS_PER_S) /* connections idle for longer are asked less often how they are: every 16th sweep */
 #define LONG_IDLE_SWEEPS    16u
@@ -72,17 +70,21 @@ struct xn_link *xn_link_of(struct MHD_Connection *connection)
     return info ? info->socket_context : NULL;
 }
 
-/* MHD makes the threads; they get their names as they meet their first connection. */
-static void name_thread(struct xn_http *http)
+/* MHD asks before it accepts. Threads that are asked at the same moment may let in one more each. */
+static enum MHD_Result may_connect(void *cls, const struct sockaddr *address, socklen_t bytes)
 {
-    static _Thread_local bool named;
-    char name[16];
+    struct xn_http *http = cls;
+    uint32_t limit = http->config->http.connections_per_ip, n = 0;
 
-    if (named)
-        return;
-    named = true;
-    snprintf(name, sizeof(name), "xn-http-%u", atomic_fetch_add_explicit(&http->n_threads, 1, memory_order_relaxed));
-    pthread_setname_np(pthread_self(), name);
+    (void)bytes;
+    if (limit == 0 || (address->sa_family != AF_INET && address->sa_family != AF_INET6))
+        return MHD_YES;
+    uint64_t peer = xn_http_peer(http, -1, address);
+    pthread_mutex_lock(&http->links_lock);
+    for (const struct xn_link *link = http->first_link; link && n < limit; link = link->next)
+        n += link->peer == peer;
+    pthread_mutex_unlock(&http->links_lock);
+    return n < limit ? MHD_YES : MHD_NO;
 }
 
 static void link_opened(const struct xn_door *door, struct MHD_Connection *connection, void **context)
@@ -91,7 +93,6 @@ static void link_opened(const struct xn_door *door, struct MHD_Connection *conne
     struct xn_http *http = door->http;
     struct xn_link *link = xn_pool_take(http->links);
 
-    name_thread(http);
     *context = link;
     if (!link)
         return; /* not swept; MHD's own timeout still holds */
@@ -301,56 +302,69 @@ static void *sweep_main(void *argument)
 static uint32_t thread_count(const struct xn_config *config)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t threads = config->http.threads ? config->http.threads
+                       : cpus < 1           ? 1
+                                            : XN_MIN((uint32_t)cpus, THREADS_AUTOMATIC_MAX);
 
-    if (config->http.threads)
-        return config->http.threads;
-    return cpus < 1 ? 1 : XN_MIN((uint32_t)cpus, THREADS_AUTOMATIC_MAX);
+    return XN_MIN(threads, config->http.connections);
 }
 
-static uint32_t threads_of(const struct xn_config *config)
-{
-    uint32_t threads = XN_MIN(thread_count(config), config->http.connections);
-
-    threads = XN_MAX(threads, (uint32_t)xn_div_up(config->http.connections, THREAD_CONNECTIONS_MAX));
-    return threads > 1 ? threads : 0; /* MHD's own for one */
-}
-
-static int start_daemon(struct xn_door *door, const struct xn_config_listener *listener, struct xn_error *error)
+/* The MHD daemon of loop `i`, with its share of the connections. */
+static struct MHD_Daemon *start_daemon(struct xn_door *door, uint32_t i)
 {
     const struct xn_config *config = door->http->config;
+    unsigned connections = config->http.connections / door->n_loops + (i < config->http.connections % door->n_loops);
     const struct MHD_OptionItem tls[] = {
         {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)XN_TLS_PRIORITIES},
         {MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *)(uintptr_t)xn_tls_retrieve},
         {MHD_OPTION_END, 0, NULL},
     };
     const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
-    char where[160];
 
-    door->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | (door->tls ? MHD_USE_TLS : 0u), 0,
-        NULL, NULL, xn_http_handle, door->http, MHD_OPTION_LISTEN_SOCKET, door->socket.fd, MHD_OPTION_THREAD_POOL_SIZE,
-        threads_of(config), MHD_OPTION_CONNECTION_LIMIT, config->http.connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        config->http.connections_per_ip, MHD_OPTION_CONNECTION_TIMEOUT,
-        config->http.idle_timeout_s + config->http.body_timeout_s + BACKUP_TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-        NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, door, MHD_OPTION_ARRAY, door->tls ? tls : none,
-        MHD_OPTION_END);
-    if (!door->daemon)
-        return xn_error_set(error, -EIO, "the HTTP server for %s did not start (threads or descriptors: see ulimit)",
-                            xn_listen_describe(listener, where, sizeof(where)));
-    return 0;
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (door->tls ? MHD_USE_TLS : 0u), 0, may_connect,
+                            door->http, xn_http_handle, door->http, MHD_OPTION_LISTEN_SOCKET, door->socket.fd,
+                            MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT, connections,
+                            MHD_OPTION_CONNECTION_TIMEOUT,
+                            config->http.idle_timeout_s + config->http.body_timeout_s + BACKUP_TIMEOUT_S,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+                            on_connection, door, MHD_OPTION_ARRAY, door->tls ? tls : none, MHD_OPTION_END);
+}
+
+static int open_door(struct xn_door *door, const struct xn_config_listener *listener, uint32_t *n_threads,
+                     struct xn_error *error)
+{
+    uint32_t n_loops = thread_count(door->http->config);
+    char where[160], name[16];
+    int r = 0;
+
+    door->loops = xn_calloc(n_loops, sizeof(*door->loops));
+    if (!door->loops)
+        return xn_error_set(error, -ENOMEM, "no memory for the HTTP server");
+    door->n_loops = n_loops;
+    for (uint32_t i = 0; i < n_loops; i++)
+        door->loops[i].epoll_fd = door->loops[i].event_fd = -1;
+    for (uint32_t i = 0; r >= 0 && i < n_loops; i++) {
+        struct MHD_Daemon *daemon = start_daemon(door, i);
+        snprintf(name, sizeof(name), "xn-http-%u", (*n_threads)++);
+        r = daemon ? xn_loop_start(&door->loops[i], &door->http->next, daemon, name) : -EIO;
+    }
+    return r < 0 ? xn_error_set(error, r, "the HTTP server for %s did not start (threads or descriptors: see ulimit)",
+                                xn_listen_describe(listener, where, sizeof(where)))
+                 : 0;
 }
 
 static int open_doors(struct xn_http *http, struct xn_error *error)
 {
     struct xn_listening sockets[XN_CONFIG_LISTENERS_MAX];
     const struct xn_config *config = http->config;
+    uint32_t n_threads = 0;
 
     int r = xn_listen_open(config, sockets, error);
     for (uint32_t i = 0; i < config->n_listeners; i++)
         http->doors[i].socket = sockets[i];
     for (uint32_t i = 0; r >= 0 && i < config->n_listeners; i++)
-        r = start_daemon(&http->doors[i], &config->listeners[i], error);
+        r = open_door(&http->doors[i], &config->listeners[i], &n_threads, error);
     return r;
 }
 
@@ -462,7 +476,7 @@ int xn_http_new(const struct xn_config *config, const struct xn_http_next *next,
 
 uint16_t xn_http_port(const struct xn_http *http, uint32_t i)
 {
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->doors[i].daemon, MHD_DAEMON_INFO_BIND_PORT);
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->doors[i].loops[0].daemon, MHD_DAEMON_INFO_BIND_PORT);
 
     return info ? info->port : 0;
 }
@@ -475,8 +489,8 @@ void xn_http_quiesce(struct xn_http *http)
     atomic_store_explicit(&http->quiesced_ns, xn_clock_now_ns(), memory_order_relaxed);
     for (uint32_t i = 0; i < http->config->n_listeners; i++) {
         struct xn_door *door = &http->doors[i];
-        if (door->daemon)
-            (void)MHD_quiesce_daemon(door->daemon);
+        for (uint32_t k = 0; k < door->n_loops; k++)
+            xn_loop_quiesce(&door->loops[k]);
         xn_listen_end(&door->socket, &http->config->listeners[i]);
     }
 }
@@ -512,8 +526,9 @@ void xn_http_free(struct xn_http *http)
     xn_http_quiesce(http); /* so that the sockets are ours to close */
     for (uint32_t i = 0; i < http->config->n_listeners; i++) {
         struct xn_door *door = &http->doors[i];
-        if (door->daemon)
-            MHD_stop_daemon(door->daemon);
+        for (uint32_t k = 0; k < door->n_loops; k++)
+            xn_loop_stop(&door->loops[k]);
+        free(door->loops);
         xn_listen_close(&door->socket, &http->config->listeners[i]);
         xn_tls_free(door->tls);
     }

@@ -789,17 +789,23 @@ void xn_dispatch_learn(struct xn_dispatch *dispatch, const struct xn_model *mode
     }
 }
 
-int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *item)
+int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *const *items, uint32_t n, uint32_t *ret_taken)
 {
     struct wakeup wakeup = {0};
     uint64_t now_ns = xn_clock_now_ns();
+    uint32_t taken = 0;
 
     pthread_mutex_lock(&dispatch->sched_lock);
-    int r = dispatch->stop ? -ECANCELED : xn_sched_push(dispatch->sched, item, now_ns);
-    if (r >= 0)
+    int r = dispatch->stop ? -ECANCELED : 0;
+    while (r >= 0 && taken < n) {
+        r = xn_sched_push(dispatch->sched, items[taken], now_ns);
+        taken += r >= 0;
+    }
+    if (taken > 0)
         wakeup = decide_locked(dispatch, now_ns);
     pthread_mutex_unlock(&dispatch->sched_lock);
     wake(dispatch, wakeup);
+    *ret_taken = taken;
     return r;
 }
 

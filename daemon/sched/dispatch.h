@@ -41,7 +41,10 @@ XN_MUST_CHECK int xn_dispatch_new(struct xn_instances *instances, uint32_t queue
 XN_MUST_CHECK int xn_dispatch_admit(struct xn_dispatch *dispatch, const struct xn_sched_ask *ask,
                                     uint64_t *ret_retry_ns);
 void xn_dispatch_retract(struct xn_dispatch *dispatch, const struct xn_model *model, uint32_t n);
-XN_MUST_CHECK int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *item);
+/** Queue items[n] at once, so that whoever sleeps is woken once for all. *ret_taken: those before the first that was refused; n where this returns 0. Errors: of xn_sched_push, -ECANCELED (stopped).
+ *  Threads: any. */
+XN_MUST_CHECK int xn_dispatch_push(struct xn_dispatch *dispatch, struct xn_item *const *items, uint32_t n,
+                                   uint32_t *ret_taken);
 uint32_t xn_dispatch_depth(struct xn_dispatch *dispatch, uint32_t slot);
 
 /** Tell the scheduler what the instances predict of `model`, which is loaded and warm. Threads: any. */

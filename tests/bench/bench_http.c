@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Sends the bytes of one file, an HTTP request, over and over on keep-alive connections, one at a time on each, and prints how many answers came in how long:
  *
- *     bench_http PORT CONNECTIONS COUNT FILE   ->   {"count": 100000, "seconds": 2.1, "failed": 0}
+ *     bench_http WHERE CONNECTIONS COUNT FILE   ->   {"count": 100000, "seconds": 2.1, "failed": 0}
  *
- * It does as little as it can, so that it takes as little as it can of the machine that it shares with the server it measures: no HTTP library, one thread,
+ * WHERE is a port of 127.0.0.1, or the path of a unix socket.  * It does as little as it can, so that it takes as little as it can of the machine that it shares with the server it measures: no HTTP library, one thread,
  * an answer is over when its Content-Length has come. tests/bench/http drives it. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -56,7 +57,7 @@ static void read_request(const char *path)
     fclose(file);
 }
 
-static int connect_to(uint16_t port)
+static int connect_tcp(uint16_t port)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -66,6 +67,24 @@ static int connect_to(uint16_t port)
         fail("connect");
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return fd;
+}
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        fail("a path too long for a socket");
+    memcpy(address.sun_path, path, strlen(path));
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+        fail("connect");
+    return fd;
+}
+
+static int connect_to(const char *where)
+{
+    return strchr(where, '/') ? connect_unix(where) : connect_tcp((uint16_t)strtoul(where, NULL, 10));
 }
 
 /* The socket blocks; a request fits its buffers, so that this does not. */
@@ -113,7 +132,7 @@ static void receive(struct connection *c)
         send_request(c);
 }
 
-static void run(uint16_t port, size_t n, uint64_t count)
+static void run(const char *where, size_t n, uint64_t count)
 {
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event events[64];
@@ -121,7 +140,7 @@ static void run(uint16_t port, size_t n, uint64_t count)
     left = count;
     for (size_t i = 0; i < n; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &connections[i]};
-        connections[i].fd = connect_to(port);
+        connections[i].fd = connect_to(where);
         if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, connections[i].fd, &event) < 0)
             fail("epoll_ctl");
     }
@@ -137,7 +156,7 @@ static void run(uint16_t port, size_t n, uint64_t count)
 int main(int argc, char **argv)
 {
     if (argc != 5)
-        fail("usage: bench_http PORT CONNECTIONS COUNT FILE");
+        fail("usage: bench_http WHERE CONNECTIONS COUNT FILE");
     size_t n = strtoul(argv[2], NULL, 10);
     uint64_t count = strtoull(argv[3], NULL, 10), start_ns;
 
@@ -145,7 +164,7 @@ int main(int argc, char **argv)
         fail("connections or count");
     read_request(argv[4]);
     start_ns = xn_clock_now_ns();
-    run((uint16_t)strtoul(argv[1], NULL, 10), n, count);
+    run(argv[1], n, count);
     printf("{\"count\": %llu, \"seconds\": %.6f, \"failed\": %llu}\n", (unsigned long long)count,
            (double)(xn_clock_now_ns() - start_ns) / 1e9, (unsigned long long)failed);
     return 0;

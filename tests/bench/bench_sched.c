@@ -38,6 +38,7 @@ static uint64_t process_cpu_ns(void)
 static void push(struct xn_dispatch *dispatch, struct xn_requests *pool, struct xn_model *model)
 {
     struct xn_request *request = xn_request_new(pool);
+    uint32_t taken;
 
     if (!request)
         abort();
@@ -45,7 +46,10 @@ static void push(struct xn_dispatch *dispatch, struct xn_requests *pool, struct 
     request->done = on_done;
     request->deadline_ns = xn_clock_now_ns() + 10 * XN_NS_PER_S;
     /* Our reference passes to the queue: nobody reads the answer. */
-    if (xn_request_items_init(request, 1) < 0 || xn_dispatch_push(dispatch, &request->items[0]) < 0)
+    if (xn_request_items_init(request, 1) < 0)
+        abort();
+    struct xn_item *item = &request->items[0];
+    if (xn_dispatch_push(dispatch, &item, 1, &taken) < 0)
         abort();
 }
 

@@ -179,6 +179,19 @@ def test_flood(tmp_path: Path, kind: str, n: int) -> None:
             attack.wait()
 
 
+def test_one_thread_has_any_number_of_connections(tmp_path: Path) -> None:
+    """All of them ask at once and wait. libmicrohttpd takes 128 events at a time; on a thread of its own it would wait, after exactly that many, for more."""
+    with served(tmp_path, threads=1) as d, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", d.port, timeout=PATIENCE_S))) for _ in range(512)]
+        for client in clients:
+            client.connect()
+        for n in (127, 128, 129, 256, 512):
+            for client in clients[:n]:
+                client.request("POST", "/infer", FAST_INPUT)
+            answers = [client.getresponse() for client in clients[:n]]
+            assert [(answer.read() and answer.status) for answer in answers] == [200] * n
+
+
 def test_one_address_cannot_have_all_connections(tmp_path: Path) -> None:
     """With http.connections_per_ip, whoever opens all it can leaves room for others."""
     with served(tmp_path, connections=240, connections_per_ip=100) as d:

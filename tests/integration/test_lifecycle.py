@@ -487,6 +487,7 @@ def test_the_only_instance_stays_hung(tmp_path: Path) -> None:
         assert "WATCHDOG=1" not in d.notes[at:]
         waiting = dial(d)
         waiting.sendall(post(FAST_INPUT))
+        wait_until("the request waits", lambda: d.metric("xnord_queue_depth") == 1)  # a connection that is not yet accepted would not be waited for
         d.process.send_signal(signal.SIGTERM)
         d.process.send_signal(signal.SIGINT)
         d.await_exit(1)

@@ -96,8 +96,17 @@ static void bed_init(uint32_t n_instances, uint32_t inflight, uint32_t max_batch
     assert_int_equal(xn_dispatch_new(&bed.instances, REQUESTS, NULL, &hooks, &bed.dispatch, NULL), 0);
 }
 
-/* Push one request of one item whose input is its number. */
-static void push(struct xn_model *model, uint64_t deadline_ns)
+static int push_item(struct xn_item *item)
+{
+    uint32_t taken = 2;
+    int r = xn_dispatch_push(bed.dispatch, &item, 1, &taken);
+
+    assert_int_equal(taken, r == 0);
+    return r;
+}
+
+/* The item of a request of one, whose input is its number, with the queue's reference. */
+static struct xn_item *new_item(struct xn_model *model, uint64_t deadline_ns)
 {
     struct xn_request *request = xn_request_new(bed.pool);
 
@@ -108,8 +117,12 @@ static void push(struct xn_model *model, uint64_t deadline_ns)
     request->done = on_done;
     assert_int_equal(xn_request_items_init(request, 1), 0);
     *(uint8_t *)request->items[0].input = (uint8_t)bed.n_requests++;
-    (void)xn_request_ref(request); /* the queue's */
-    assert_int_equal(xn_dispatch_push(bed.dispatch, &request->items[0]), 0);
+    return &xn_request_ref(request)->items[0];
+}
+
+static void push(struct xn_model *model, uint64_t deadline_ns)
+{
+    assert_int_equal(push_item(new_item(model, deadline_ns)), 0);
 }
 
 static int status_of(uint32_t i)
@@ -284,7 +297,7 @@ static void test_a_hung_device_keeps_its_requests(void **state)
     late->model = xn_model_ref(&bed.model);
     late->done = on_done;
     assert_int_equal(xn_request_items_init(late, 1), 0);
-    assert_int_equal(xn_dispatch_push(bed.dispatch, &late->items[0]), -ECANCELED);
+    assert_int_equal(push_item(&late->items[0]), -ECANCELED);
     assert_false(xn_dispatch_serving(bed.dispatch)); /* calls stay legal */
     xn_request_unref(late);
     xn_dispatch_free(bed.dispatch);
@@ -316,6 +329,34 @@ static void test_the_next_batch_starts_before_the_first_ends(void **state)
     bed_done();
 }
 
+/* What is pushed at once runs as one batch, though the instance was idle; what the queue has no room for stays the caller's. */
+static void test_items_pushed_at_once(void **state)
+{
+    struct xn_item *items[5];
+    struct xn_instance_status status;
+    uint32_t taken = 0;
+    (void)state;
+
+    bed_init(1, 1, 8);
+    bed.model.queue_limit = 3;
+    for (size_t i = 0; i < XN_ARRAY_LEN(items); i++)
+        items[i] = new_item(&bed.model, XN_NEVER_NS);
+    assert_int_equal(xn_dispatch_push(bed.dispatch, items, XN_ARRAY_LEN(items), &taken), -ENOBUFS);
+    assert_int_equal(taken, 3);
+    await_count(&bed.n_done, 3);
+    assert_int_equal(bed.n_ok, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        check_answer(i);
+    for (uint32_t i = 3; i < XN_ARRAY_LEN(items); i++) {
+        xn_item_settle(items[i], -ENOBUFS, NULL);
+        xn_request_unref(items[i]->request);
+    }
+    assert_int_equal(xn_dispatch_drain(bed.dispatch, XN_NEVER_NS), 0);
+    xn_dispatch_status(bed.dispatch, 0, &status);
+    assert_int_equal(status.batches, 1);
+    bed_done();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_free_with_work_left),
         cmocka_unit_test(test_a_hung_device_keeps_its_requests),
         cmocka_unit_test(test_the_next_batch_starts_before_the_first_ends),
+        cmocka_unit_test(test_items_pushed_at_once),
     };
 
     return cmocka_run_group_tests_name("dispatch", tests, NULL, NULL);
