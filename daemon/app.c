@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@
 
 #define SUBMIT_CHUNK 64          /* tensors that go to the scheduler under one lock */
 #define ANSWERS_NS   XN_NS_PER_S /* longest wait at the stop for answers under way */
+#define LOAD_NS      XN_NS_PER_S /* and for a load that is, where the drain has not seen its end */
 
 struct xn_app {
     struct xn_config config;
@@ -57,6 +59,16 @@ struct xn_app {
     atomic_bool ready;    /* relaxed: what /readyz says; set once after start, cleared once when draining begins */
     atomic_bool draining; /* relaxed: for GET /v1/status */
     atomic_bool stopping; /* relaxed: new work is refused */
+    struct {
+        bool under_way; /* main's */
+        /* Of xn-models until it sets over: */
+        struct xn_config config;
+        int result;
+        struct xn_error error;
+        atomic_bool over; /* released by xn-models, acquired by main: what stands above is main's again */
+        struct xn_http_secrets *secrets;
+        int fd; /* eventfd: over */
+    } reload;
 };
 
 /* ---- the path of a request ---------------------------------------------------------------------------------------- */
@@ -432,7 +444,9 @@ static int start_path(struct xn_app *app, struct xn_error *error)
                                       .health = instance_health};
     uint32_t items = config->limits.requests * config->limits.images_per_request;
 
-    int r = xn_regions_new(config->limits.shared_regions, config->limits.shared_bytes, &app->regions);
+    uint32_t regions = config->shared_memory == XN_SHARED_OFF ? 0 : config->limits.shared_regions;
+
+    int r = xn_regions_new(regions, config->limits.shared_bytes, &app->regions);
     if (r >= 0)
         r = xn_requests_new(config, &app->requests);
     if (r < 0)
@@ -503,11 +517,13 @@ int xn_app_new(struct xn_config *config, struct xn_app **ret_app, struct xn_erro
         json_object_seed(seed);
     app->start_ns = xn_clock_now_ns();
     app->config = *config;
-    int r = start(app, error);
+    xn_config_init(&app->reload.config);
+    app->reload.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int r = app->reload.fd < 0 ? xn_error_set(error, -errno, "eventfd: %s", strerror(errno)) : start(app, error);
     if (r < 0) {
         *config = app->config; /* still the caller's, with names that its models may have been given */
         xn_config_init(&app->config);
-        xn_app_free(app);
+        (void)xn_app_free(app); /* where a load goes on, it ends with the process */
         return r;
     }
     xn_config_init(config);
@@ -604,6 +620,7 @@ static void log_kept_settings(const struct xn_config *running, const struct xn_c
         {"accelerators", same_accelerators(running, wanted)},
         {"http", memcmp(&running->http, &wanted->http, sizeof(running->http)) == 0},
         {"limits", memcmp(&running->limits, &wanted->limits, sizeof(running->limits)) == 0},
+        {"shared_memory", running->shared_memory == wanted->shared_memory},
         {"image", memcmp(&running->image, &wanted->image, sizeof(running->image)) == 0},
         {"power", same_power(running, wanted)},
         {"repository.control", running->repository.control == wanted->repository.control},
@@ -617,23 +634,63 @@ static void log_kept_settings(const struct xn_config *running, const struct xn_c
     }
 }
 
+/* On the thread xn-models. */
+static void reload_done(void *user, int status, const struct xn_error *error)
+{
+    struct xn_app *app = user;
+
+    app->reload.result = status;
+    if (status < 0)
+        app->reload.error = *error;
+    atomic_store_explicit(&app->reload.over, true, memory_order_release);
+    (void)eventfd_write(app->reload.fd, 1);
+}
+
 int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error)
 {
-    struct xn_http_secrets *secrets;
+    int r = xn_http_secrets_read(&app->config, config->tokens, &app->reload.secrets, error);
 
-    int r = xn_http_secrets_read(&app->config, config->tokens, &secrets, error);
     if (r < 0)
         return r;
-    r = xn_repository_reload(app->repository, config, error);
+    app->reload.config = *config;
+    atomic_store_explicit(&app->reload.over, false, memory_order_relaxed);
+    r = xn_repository_reload(app->repository, &app->reload.config, reload_done, app);
     if (r < 0) {
-        xn_http_secrets_free(secrets);
-        return r;
+        xn_http_secrets_free(app->reload.secrets);
+        app->reload.secrets = NULL;
+        xn_config_init(&app->reload.config);
+        return xn_error_set(error, r, "%s", r == -EBUSY ? "another reload is under way" : "the server is stopping");
     }
-    xn_http_secrets_take(app->http, secrets);
-    xn_log_set_level(config->log.level);
-    log_kept_settings(&app->config, config);
-    xn_config_done(config);
+    app->reload.under_way = true;
+    xn_config_init(config);
     return 0;
+}
+
+int xn_app_reload_fd(const struct xn_app *app)
+{
+    return app->reload.fd;
+}
+
+int xn_app_reload_end(struct xn_app *app, struct xn_error *error)
+{
+    eventfd_t n;
+
+    if (!app->reload.under_way || !atomic_load_explicit(&app->reload.over, memory_order_acquire))
+        return -EAGAIN;
+    (void)eventfd_read(app->reload.fd, &n);
+    app->reload.under_way = false;
+    int r = app->reload.result;
+    if (r < 0) {
+        *error = app->reload.error;
+        xn_http_secrets_free(app->reload.secrets);
+    } else {
+        xn_http_secrets_take(app->http, app->reload.secrets);
+        xn_log_set_level(app->reload.config.log.level);
+        log_kept_settings(&app->config, &app->reload.config);
+    }
+    app->reload.secrets = NULL;
+    xn_config_done(&app->reload.config);
+    return r;
 }
 
 /* ---- stop --------------------------------------------------------------------------------------------------------- */
@@ -643,6 +700,7 @@ uint64_t xn_app_drain(struct xn_app *app)
     atomic_store_explicit(&app->ready, false, memory_order_relaxed);
     atomic_store_explicit(&app->draining, true, memory_order_relaxed);
     xn_http_quiesce(app->http);
+    xn_repository_quit(app->repository);
     (void)xn_dispatch_drain(app->dispatch, 0); /* batches close at once from now on */
     return xn_clock_now_ns() + app->config.drain_timeout_s * XN_NS_PER_S;
 }
@@ -650,7 +708,7 @@ uint64_t xn_app_drain(struct xn_app *app)
 bool xn_app_drained(const struct xn_app *app)
 {
     /* Not the requests that are out: a device that hangs may hold some that have long been answered. */
-    return xn_http_open(app->http) == 0;
+    return xn_http_open(app->http) == 0 && xn_repository_ended(app->repository);
 }
 
 /* Answers that were settled by the stop are on their way to their clients: give them a moment. */
@@ -671,17 +729,25 @@ static void close_accelerators(struct xn_app *app)
     }
 }
 
-void xn_app_free(struct xn_app *app)
+bool xn_app_free(struct xn_app *app)
 {
     if (!app)
-        return;
+        return true;
     atomic_store_explicit(&app->stopping, true, memory_order_relaxed);
     xn_image_stage_stop(app->image);
     xn_dispatch_stop(app->dispatch);
-    xn_repository_stop(app->repository);
+    bool ended = xn_repository_stop(app->repository, xn_clock_now_ns() + LOAD_NS);
     let_answers_out(app);
     xn_http_free(app->http);
     xn_image_stage_free(app->image);
+    if (!ended) {
+        xn_log_warning("a model is still being loaded, which is not waited for");
+        return false;
+    }
+    xn_http_secrets_free(app->reload.secrets);
+    xn_config_done(&app->reload.config);
+    if (app->reload.fd >= 0)
+        close(app->reload.fd);
     xn_power_free(app->power);
     close_accelerators(app);
     xn_dispatch_free(app->dispatch);
@@ -692,4 +758,5 @@ void xn_app_free(struct xn_app *app)
     xn_metrics_free(app->metrics);
     xn_config_done(&app->config);
     free(app);
+    return true;
 }

@@ -12,10 +12,14 @@ struct xn_app;
  *  xn_config_init). When it returns 0 the server answers and is ready. Errors: of whatever failed, named in the text. Threads: main. */
 XN_MUST_CHECK int xn_app_new(struct xn_config *config, struct xn_app **ret_app, struct xn_error *error);
 
-/** Apply a configuration read anew: models and log level change, without dropping a request; what cannot change while running (listeners,
- *  accelerators, limits) is kept, and named in the log where it differs. *config is consumed on success. On failure everything stays as it
- *  was. Threads: main. */
+/** Begin to apply a configuration read anew: models, tokens, certificates and log level change, without dropping a request; what cannot change while running (listeners, accelerators, limits) is kept,
+ *  and named in the log where it differs. Returns at once: models are loaded on a thread of their own, and xn_app_reload_fd becomes readable when that is over. `*config` is moved into the app on success. Errors, and
+ *  then everything stays as it was: -EBUSY (another reload is under way), of whatever failed, named in the text. Threads: main. */
 XN_MUST_CHECK int xn_app_reload(struct xn_app *app, struct xn_config *config, struct xn_error *error);
+/** A descriptor to poll for reading. */
+int xn_app_reload_fd(const struct xn_app *app);
+/** End the reload: put the rest in force. Errors: -EAGAIN (none has come to its end); of whatever failed, named in the text, and then everything stays as it was. Threads: main. */
+XN_MUST_CHECK int xn_app_reload_end(struct xn_app *app, struct xn_error *error);
 
 /** Port of listener 0 as bound. */
 uint16_t xn_app_port(const struct xn_app *app);
@@ -31,10 +35,10 @@ bool xn_app_alive(struct xn_app *app, uint64_t stale_ns);
  *  (CLOCK_MONOTONIC). Threads: main. */
 uint64_t xn_app_drain(struct xn_app *app);
 
-/** True once every request has been answered and every connection closed. Threads: any. */
+/** True once every request has been answered, every connection closed, and no model is being loaded any more. Threads: any. */
 bool xn_app_drained(const struct xn_app *app);
 
-/** Stop and free. What has not been answered by now is answered 503. NULL is legal. */
-void xn_app_free(struct xn_app *app);
+/** Stop and free. What has not been answered by now is answered 503. False: the load of a model hangs, and all that it may touch is left; the process can only end. NULL is legal. */
+bool xn_app_free(struct xn_app *app);
 
 #endif

@@ -69,10 +69,16 @@ static const char *const socket_modes[] = {"0600", "0660", "0666", NULL};
 static const char *const log_targets[] = {"auto", "stderr", "journal", NULL};
 static const char *const accelerator_kinds[] = {"cpu", "xrt", NULL};
 static const char *const controls[] = {"none", "explicit", NULL};
+static const char *const queue_full_statuses[] = {"503", "429", NULL};
+static const char *const sharings[] = {"off", "local", "on", NULL};
 static const char *const missing_choices[] = {"refuse", "serve", NULL};
 static const char *const sensor_kinds[] = {"rapl", "hwmon", "xocl", NULL};
 
 _Static_assert(XN_MISSING_REFUSE == 0 && XN_MISSING_SERVE == 1, "missing_choices follows enum xn_config_missing");
+_Static_assert(XN_QUEUE_FULL_503 == 0 && XN_QUEUE_FULL_429 == 1,
+               "queue_full_statuses follows enum xn_config_queue_full");
+_Static_assert(XN_SHARED_OFF == 0 && XN_SHARED_LOCAL == 1 && XN_SHARED_ON == 2,
+               "sharings follows enum xn_config_shared");
 _Static_assert(XN_LOG_ERROR == 0 && XN_LOG_DEBUG == 3, "log_levels follows enum xn_log_level");
 _Static_assert(XN_LOG_AUTO == 0 && XN_LOG_JOURNAL == 2, "log_targets follows enum xn_log_target");
 _Static_assert(XN_CONTROL_NONE == 0 && XN_CONTROL_EXPLICIT == 1, "controls follows enum xn_config_control");
@@ -104,6 +110,10 @@ static const struct key root_keys[] = {
     TEXT(KEY_NAME, struct xn_config, default_model, NULL,
          "model that POST /infer uses when the request names none; the first one where absent"),
     TEXT(KEY_PATH, struct xn_config, tokens, NULL, "file of bearer tokens; nobody is asked for one where absent"),
+    CHOICE(
+        struct xn_config, shared_memory, sharings, XN_SHARED_LOCAL,
+        "who may register, use and unregister shared memory: nobody, clients on this machine, or whoever may use the "
+        "port"),
     NUMBER(KEY_U32, struct xn_config, drain_timeout_s, 0, 3600, 30,
            "after SIGTERM, how long admitted requests may take to be answered, in seconds"),
 };
@@ -134,7 +144,8 @@ static const struct key model_keys[] = {
            "how long the first image of a batch may wait for others, in microseconds"),
     NUMBER(KEY_U32, MODEL, preferred_batch, 0, 1024, 0,
            "a batch of a multiple of this many images waits for no more; 0: none"),
-    NUMBER(KEY_U32, MODEL, queue_limit, 1, 65536, 1024, "images that may wait; more are refused with 503"),
+    NUMBER(KEY_U32, MODEL, queue_limit, 1, 65536, 1024,
+           "images that may wait; more are refused, see http.queue_full_status"),
     NUMBER(KEY_U32, MODEL, timeout_ms, 1, 600000, 10000,
            "deadline of a request that brings none of its own, in milliseconds"),
 };
@@ -167,6 +178,8 @@ static const struct key http_keys[] = {
     NUMBER(KEY_U32, HTTP, connections_per_ip, 0, 100000, 0, "open connections from one address; 0: no limit"),
     NUMBER(KEY_U32, HTTP, idle_timeout_s, 1, 3600, 30, "a connection without a byte is closed after this many seconds"),
     NUMBER(KEY_U32, HTTP, body_timeout_s, 1, 3600, 30, "a body must have arrived whole after this many seconds"),
+    CHOICE(HTTP, queue_full_status, queue_full_statuses, XN_QUEUE_FULL_503,
+           "status of the answer where a model's queue has no room: Service Unavailable, or Too Many Requests"),
 };
 
 #define LIMITS __typeof__(((struct xn_config *)NULL)->limits)

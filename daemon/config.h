@@ -61,10 +61,20 @@ struct xn_config_sensor { /**< power sensors, tried in order for each domain; se
     char *match;          /**< hwmon: prefix of the device's name; NULL: ina2xx by the board tables */
 };
 
+/** How a request is refused whose model's queue has no room. */
+enum xn_config_queue_full { XN_QUEUE_FULL_503, XN_QUEUE_FULL_429 };
+
 /** May requests change what the server does? */
 enum xn_config_control {
     XN_CONTROL_NONE,     /**< no */
     XN_CONTROL_EXPLICIT, /**< whoever may use the port may load, unload, and set the log level */
+};
+
+/** Who may register, use and unregister shared memory? Roles of tokens apply besides. */
+enum xn_config_shared {
+    XN_SHARED_OFF,
+    XN_SHARED_LOCAL, /**< who comes by a unix socket, by loopback, or from the address that is connected to */
+    XN_SHARED_ON,    /**< whoever may use the port */
 };
 
 struct xn_config {
@@ -73,16 +83,18 @@ struct xn_config {
     uint32_t n_listeners;
     struct xn_config_model models[XN_CONFIG_MODELS_MAX];
     uint32_t n_models;
-    char *default_model; /**< served by POST /infer without ?model=; NULL: the first */
-    char *tokens;        /**< file of bearer tokens; NULL: nobody is asked for one */
+    char *default_model;                 /**< served by POST /infer without ?model=; NULL: the first */
+    char *tokens;                        /**< file of bearer tokens; NULL: nobody is asked for one */
+    enum xn_config_shared shared_memory; /**< default local */
     struct xn_config_accelerator accelerators[XN_CONFIG_ACCELERATORS_MAX];
     uint32_t n_accelerators;
     struct {
-        uint32_t threads;            /**< epoll threads, 1..64; 0: min(CPUs, 4) */
-        uint32_t connections;        /**< 1..100000, default 1024 */
-        uint32_t connections_per_ip; /**< 0: no limit, default 0 */
-        uint32_t idle_timeout_s;     /**< connection without a byte, 1..3600, default 30 */
-        uint32_t body_timeout_s;     /**< whole body must have arrived, 1..3600, default 30 */
+        uint32_t threads;                            /**< epoll threads, 1..64; 0: min(CPUs, 4) */
+        uint32_t connections;                        /**< 1..100000, default 1024 */
+        uint32_t connections_per_ip;                 /**< 0: no limit, default 0 */
+        uint32_t idle_timeout_s;                     /**< connection without a byte, 1..3600, default 30 */
+        uint32_t body_timeout_s;                     /**< whole body must have arrived, 1..3600, default 30 */
+        enum xn_config_queue_full queue_full_status; /**< default 503 */
     } http;
     struct {
         uint32_t requests;              /**< admitted at once, 1..65536, default 1024 */

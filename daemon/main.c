@@ -3,7 +3,7 @@
  * handled as ordinary events between two waits:
  *
  *     SIGTERM, SIGINT  drain, exit 0 (a second one: the wait ends, what is left gets 503, exit 1)
- *     SIGHUP           reload configuration and models
+ *     SIGHUP           reload configuration and models (a second one meanwhile: once more, from the beginning)
  */
 #include <errno.h>
 #include <getopt.h>
@@ -27,6 +27,8 @@
 #define DRAIN_MS 5 /* between two looks whether the drain is over */
 /* A thread that has not been seen for this long keeps the watchdog from being fed; systemd's own limit (WatchdogSec) comes on top. */
 #define STALE_NS (10 * XN_NS_PER_S)
+/* What the service manager is told to wait on for, beyond the next tick, or the end of the drain. */
+#define EXTEND_US (10 * XN_NS_PER_S / XN_NS_PER_US)
 
 enum { EXIT_USAGE = 2 };
 
@@ -211,11 +213,29 @@ static int open_signals(void)
     return fd < 0 ? -errno : fd;
 }
 
-static void reload(struct xn_app *app, const struct options *o)
+/* A reload under way; its models are loaded on a thread of their own. */
+struct reload {
+    bool under_way;
+    bool again; /* asked for meanwhile: the configuration may have changed since it was read */
+};
+
+static void report_reload(int r, const struct xn_error *error)
+{
+    if (r < 0)
+        xn_log_error("reload failed, everything stays as it was: %s", error->text);
+    else
+        xn_log_info("reloaded");
+    sd_notify(0, "READY=1");
+}
+
+static void begin_reload(struct xn_app *app, const struct options *o, struct reload *reload)
 {
     struct xn_config config;
     struct xn_error error;
 
+    reload->again = reload->under_way;
+    if (reload->under_way)
+        return;
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, xn_clock_now_ns() / XN_NS_PER_US);
     int r = read_config(o, &config, &error);
     if (r >= 0) {
@@ -224,21 +244,35 @@ static void reload(struct xn_app *app, const struct options *o)
             xn_config_done(&config);
     }
     if (r < 0)
-        xn_log_error("reload failed, everything stays as it was: %s", error.text);
+        report_reload(r, &error);
     else
-        xn_log_info("reloaded");
-    sd_notify(0, "READY=1");
+        reload->under_way = true;
 }
 
-static void tick(struct xn_app *app, uint64_t watchdog_us)
+static void end_reload(struct xn_app *app, const struct options *o, struct reload *reload)
 {
-    char status[160];
+    struct xn_error error;
+    int r = xn_app_reload_end(app, &error);
+
+    if (r == -EAGAIN)
+        return;
+    report_reload(r, &error);
+    reload->under_way = false;
+    if (reload->again)
+        begin_reload(app, o, reload);
+}
+
+/* `reloading`: for as long as the server is alive the service manager is to wait for the end of the reload. */
+static void tick(struct xn_app *app, uint64_t watchdog_us, bool reloading)
+{
+    bool alive = xn_app_alive(app, STALE_NS);
+    char status[160], extend[64] = "";
 
     xn_app_status_line(app, status, sizeof(status));
-    if (watchdog_us > 0 && xn_app_alive(app, STALE_NS))
-        sd_notifyf(0, "WATCHDOG=1\nSTATUS=%s", status);
-    else
-        sd_notifyf(0, "STATUS=%s", status);
+    if (reloading && alive)
+        snprintf(extend, sizeof(extend), "EXTEND_TIMEOUT_USEC=%" PRIu64 "\n", (uint64_t)EXTEND_US);
+    sd_notifyf(0, "%s%sSTATUS=%s%s", watchdog_us > 0 && alive ? "WATCHDOG=1\n" : "", extend, status,
+               reloading ? ", reloading" : "");
 }
 
 /* Time between two ticks: a second, or less where the watchdog wants to be fed more often. */
@@ -250,13 +284,14 @@ static int tick_period_ms(uint64_t *ret_watchdog_us)
     return TICK_MS;
 }
 
-/* Wait for a signal for up to `ms`; 0: none came. */
-static int wait_signal(int signal_fd, int ms)
+/* Wait for a signal for up to `ms`, or until other_fd (-1: none) is readable; 0: no signal came. */
+static int wait_signal(int signal_fd, int other_fd, int ms)
 {
-    struct pollfd wait = {.fd = signal_fd, .events = POLLIN};
+    struct pollfd wait[] = {{.fd = signal_fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
     struct signalfd_siginfo info;
 
-    if (poll(&wait, 1, ms) <= 0 || read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+    if (poll(wait, XN_ARRAY_LEN(wait), ms) <= 0 || !(wait[0].revents & POLLIN) ||
+        read(signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return 0;
     return (int)info.ssi_signo;
 }
@@ -264,16 +299,18 @@ static int wait_signal(int signal_fd, int ms)
 /* Serve until told to stop; returns the signal. */
 static int serve(struct xn_app *app, const struct options *o, int signal_fd)
 {
+    struct reload reload = {.under_way = false};
     uint64_t watchdog_us;
     int tick_ms = tick_period_ms(&watchdog_us);
 
     for (;;) {
-        int signal_number = wait_signal(signal_fd, tick_ms);
+        int signal_number = wait_signal(signal_fd, xn_app_reload_fd(app), tick_ms);
         if (signal_number == SIGHUP)
-            reload(app, o);
+            begin_reload(app, o, &reload);
         else if (signal_number != 0)
             return signal_number;
-        tick(app, watchdog_us);
+        end_reload(app, o, &reload);
+        tick(app, watchdog_us, reload.under_way);
     }
 }
 
@@ -288,10 +325,10 @@ static int await_drained(struct xn_app *app, uint64_t deadline_ns, int signal_fd
         if (now_ns >= deadline_ns)
             return -ETIMEDOUT;
         if (now_ns - ticked_ns >= tick_ns) {
-            tick(app, watchdog_us);
+            tick(app, watchdog_us, false);
             ticked_ns = now_ns;
         }
-        int signal_number = wait_signal(signal_fd, DRAIN_MS);
+        int signal_number = wait_signal(signal_fd, -1, DRAIN_MS);
         if (signal_number == SIGTERM || signal_number == SIGINT)
             return -EINTR;
     }
@@ -302,13 +339,16 @@ static int stop(struct xn_app *app, int signal_number, int signal_fd)
 {
     xn_log_info("%s: draining", signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
     uint64_t deadline_ns = xn_app_drain(app);
-    sd_notify(0, "STOPPING=1\nSTATUS=draining"); /* readiness has failed by now */
+    uint64_t now_ns = xn_clock_now_ns(), wait_us = deadline_ns > now_ns ? (deadline_ns - now_ns) / XN_NS_PER_US : 0;
+    /* Readiness has failed by now. The wait may be longer than the service manager's, which this never shortens. */
+    sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=draining", wait_us + EXTEND_US);
     int r = await_drained(app, deadline_ns, signal_fd);
     if (r == -EINTR)
         xn_log_warning("drain: ended by a second signal; requests not answered yet get 503");
     else if (r < 0)
         xn_log_warning("drain: drain_timeout_s has passed; requests not answered yet get 503");
-    xn_app_free(app);
+    if (!xn_app_free(app))
+        _exit(EXIT_FAILURE); /* without taking from under that thread what it uses */
     xn_log_info("stopped");
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -346,7 +386,7 @@ int main(int argc, char **argv)
     if (r >= 0 && options.port_file) {
         r = write_port_file(options.port_file, xn_app_port(app), &error);
         if (r < 0)
-            xn_app_free(app);
+            (void)xn_app_free(app);
     }
     if (r < 0) {
         xn_log_error("cannot start: %s", error.text);

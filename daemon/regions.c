@@ -242,7 +242,8 @@ static int check(const struct xn_regions *regions, const char *name, const char 
     uint64_t end;
 
     if (regions->count == 0)
-        return xn_error_set(error, -EOPNOTSUPP, "shared memory is switched off (limits.shared_regions is 0)");
+        return xn_error_set(error, -EOPNOTSUPP,
+                            "shared memory is switched off (shared_memory is \"off\", or limits.shared_regions is 0)");
     if (!name[0] || strlen(name) >= XN_REGION_NAME_BYTES || strchr(name, '/'))
         return xn_error_set(error, -EINVAL, "the name of a shared memory region has 1 to %u bytes, and no \"/\"",
                             XN_REGION_NAME_BYTES - 1);

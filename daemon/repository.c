@@ -55,6 +55,7 @@ struct known {
 };
 
 struct job {
+    struct xn_config *reload; /* not NULL: apply it; else: */
     bool load;
     char name[XN_MODEL_NAME_BYTES];
     char *config;
@@ -65,17 +66,13 @@ struct job {
 struct xn_repository {
     struct xn_models *models;
     pthread_mutex_t repository_lock;
-    pthread_cond_t changed; /* with repository_lock: a job, a reload, its end, or the stop */
-    bool started, stopping;
+    pthread_cond_t changed; /* with repository_lock: a job, a reload, the stop, or its end */
+    bool started, stopping, ended;
     pthread_t thread;
     struct job jobs[XN_REPOSITORY_JOBS_MAX]; /* a ring */
     uint32_t first_job, n_jobs;
-    struct {
-        struct xn_config *config; /* NULL: none waits */
-        bool done;
-        int result;
-        struct xn_error *error;
-    } reload;
+    struct job reload;   /* goes before them; done NULL: none waits */
+    struct job running;  /* done NULL: none is, or it has been refused meanwhile */
     struct known *known; /* [KNOWN_MAX] */
     uint32_t n_known;
     /* Of the thread alone: */
@@ -590,6 +587,8 @@ static int load_called(struct xn_repository *r, struct job *job, struct xn_error
 
 static int run(struct xn_repository *r, struct job *job, struct xn_error *error)
 {
+    if (job->reload)
+        return apply(r, job->reload, error);
     if (job->load)
         return load_called(r, job, error);
     struct known *known = find(r, job->name);
@@ -599,14 +598,13 @@ static int run(struct xn_repository *r, struct job *job, struct xn_error *error)
     return unload_known(r, known, error);
 }
 
-static void finish(struct job *job, int status, const struct xn_error *error)
-{
-    free(job->config);
-    job->done(job->user, status, error);
-}
-
 static bool take_job_locked(struct xn_repository *r, struct job *ret)
 {
+    if (r->reload.done) {
+        *ret = r->reload;
+        r->reload.done = NULL;
+        return true;
+    }
     if (r->n_jobs == 0)
         return false;
     *ret = r->jobs[r->first_job];
@@ -615,29 +613,42 @@ static bool take_job_locked(struct xn_repository *r, struct job *ret)
     return true;
 }
 
-/* Enters and leaves with the lock. */
-static void do_reload_locked(struct xn_repository *r)
-{
-    struct xn_config *config = r->reload.config;
-    struct xn_error *error = r->reload.error;
-
-    r->reload.config = NULL;
-    unlock(r);
-    int result = apply(r, config, error);
-    lock(r);
-    r->reload.result = result;
-    r->reload.done = true;
-    pthread_cond_broadcast(&r->changed);
-}
-
+/* Enters and leaves with the lock. Whoever takes r->running answers: this thread, or a stop that no longer waits for it. */
 static void do_job_locked(struct xn_repository *r, struct job *job)
 {
     struct xn_error error = {{0}};
 
+    r->running = *job;
     unlock(r);
     int status = run(r, job, &error);
-    finish(job, status, &error);
+    free(job->config);
     lock(r);
+    xn_repository_done done = r->running.done;
+    r->running.done = NULL;
+    unlock(r);
+    if (done)
+        done(job->user, status, &error);
+    lock(r);
+}
+
+static void refuse(struct job *job)
+{
+    struct xn_error error;
+
+    xn_error_set(&error, -ESHUTDOWN, "the server is stopping");
+    job->done(job->user, -ESHUTDOWN, &error);
+}
+
+static void refuse_waiting_locked(struct xn_repository *r)
+{
+    struct job job;
+
+    while (take_job_locked(r, &job)) {
+        unlock(r);
+        free(job.config);
+        refuse(&job);
+        lock(r);
+    }
 }
 
 static void wait_locked(struct xn_repository *r, uint64_t until_ns)
@@ -656,9 +667,7 @@ static void *thread_main(void *argument)
     lock(r);
     while (!r->stopping) {
         uint64_t now_ns = xn_clock_now_ns();
-        if (r->reload.config) {
-            do_reload_locked(r);
-        } else if (take_job_locked(r, &job)) {
+        if (take_job_locked(r, &job)) {
             do_job_locked(r, &job);
         } else if (r->poll_ms > 0 && r->path && now_ns >= look_ns) {
             unlock(r);
@@ -672,10 +681,13 @@ static void *thread_main(void *argument)
             uint64_t until_ns = now_ns + REAP_NS;
             if (r->poll_ms > 0 && r->path)
                 until_ns = XN_MIN(until_ns, look_ns);
-            if (r->n_jobs == 0 && !r->reload.config && !r->stopping)
+            if (r->n_jobs == 0 && !r->reload.done && !r->stopping)
                 wait_locked(r, until_ns);
         }
     }
+    refuse_waiting_locked(r);
+    r->ended = true;
+    pthread_cond_broadcast(&r->changed);
     unlock(r);
     return NULL;
 }
@@ -717,22 +729,20 @@ int xn_repository_unload(struct xn_repository *repository, const char *name, xn_
     return push(repository, &job);
 }
 
-int xn_repository_reload(struct xn_repository *repository, struct xn_config *config, struct xn_error *error)
+int xn_repository_reload(struct xn_repository *repository, struct xn_config *config, xn_repository_done done,
+                         void *user)
 {
     struct xn_repository *r = repository;
+    int result = 0;
 
     lock(r);
-    if (r->stopping || !r->started) {
-        unlock(r);
-        return xn_error_set(error, -ESHUTDOWN, "the server is stopping");
-    }
-    r->reload.config = config;
-    r->reload.error = error;
-    r->reload.done = false;
+    if (r->stopping || !r->started)
+        result = -ESHUTDOWN;
+    else if (r->reload.done || (r->running.done && r->running.reload))
+        result = -EBUSY;
+    else
+        r->reload = (struct job){.reload = config, .done = done, .user = user};
     pthread_cond_broadcast(&r->changed);
-    while (!r->reload.done)
-        pthread_cond_wait(&r->changed, &r->repository_lock);
-    int result = r->reload.result;
     unlock(r);
     return result;
 }
@@ -848,31 +858,45 @@ int xn_repository_start(struct xn_repository *repository, struct xn_error *error
     return 0;
 }
 
-void xn_repository_stop(struct xn_repository *repository)
+void xn_repository_quit(struct xn_repository *repository)
+{
+    lock(repository);
+    repository->stopping = true;
+    pthread_cond_broadcast(&repository->changed);
+    unlock(repository);
+}
+
+bool xn_repository_ended(struct xn_repository *repository)
+{
+    lock(repository);
+    bool ended = !repository->started || repository->ended;
+    unlock(repository);
+    return ended;
+}
+
+bool xn_repository_stop(struct xn_repository *repository, uint64_t until_ns)
 {
     struct xn_repository *r = repository;
-    struct xn_error error;
-    struct job job;
 
     if (!r || !r->started)
-        return;
+        return true;
+    xn_repository_quit(r);
     lock(r);
-    r->stopping = true;
-    pthread_cond_broadcast(&r->changed);
+    while (!r->ended && xn_clock_now_ns() < until_ns)
+        wait_locked(r, until_ns);
+    if (!r->ended) { /* it hangs in a load: who waits for that waits no longer */
+        struct job job = r->running;
+        r->running.done = NULL;
+        refuse_waiting_locked(r);
+        unlock(r);
+        if (job.done)
+            refuse(&job);
+        return false;
+    }
     unlock(r);
     pthread_join(r->thread, NULL);
-    lock(r);
     r->started = false;
-    unlock(r);
-    xn_error_set(&error, -ESHUTDOWN, "the server is stopping");
-    for (;;) {
-        lock(r);
-        bool any = take_job_locked(r, &job);
-        unlock(r);
-        if (!any)
-            return;
-        finish(&job, -ESHUTDOWN, &error);
-    }
+    return true;
 }
 
 void xn_repository_free(struct xn_repository *repository)
@@ -881,7 +905,7 @@ void xn_repository_free(struct xn_repository *repository)
 
     if (!r)
         return;
-    xn_repository_stop(r);
+    (void)xn_repository_stop(r, XN_NEVER_NS);
     while (r->known && r->n_known > 0)
         drop(r, r->n_known - 1);
     free(r->known);

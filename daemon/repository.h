@@ -21,12 +21,7 @@ XN_MUST_CHECK int xn_repository_new(struct xn_config *config, struct xn_models *
 /** Start the thread. Errors: -EAGAIN. */
 XN_MUST_CHECK int xn_repository_start(struct xn_repository *repository, struct xn_error *error);
 
-/** Apply the models of a configuration read anew, and look at its folder. Blocks until that is done, behind a load that is under way. On failure nothing is changed. Threads: main, after
- *  xn_repository_start. Errors: those of xn_models_apply, -ESHUTDOWN. */
-XN_MUST_CHECK int xn_repository_reload(struct xn_repository *repository, struct xn_config *config,
-                                       struct xn_error *error);
-
-/** What a load or unload came to: 0, -ENOENT (nothing is called that), -EINVAL (it cannot be loaded, and why; what was served is served still), -ENOMEM, -ESHUTDOWN. On the thread xn-models,
+/** What a load, an unload or a reload came to: 0, -ENOENT (nothing is called that), -EINVAL (it cannot be loaded, and why; what was served is served still), -ENOMEM, -ESHUTDOWN. On the thread xn-models,
  *  no lock held; must not block. `error` is valid until it returns. */
 typedef void (*xn_repository_done)(void *user, int status, const struct xn_error *error);
 
@@ -37,6 +32,11 @@ XN_MUST_CHECK int xn_repository_load(struct xn_repository *repository, const cha
 XN_MUST_CHECK int xn_repository_unload(struct xn_repository *repository, const char *name, xn_repository_done done,
                                        void *user);
 
+/** Apply the models of a configuration read anew, and look at its folder, behind a load that is under way and before those that wait. Where something is wrong nothing is changed. `config` is the thread's until
+ *  `done`, which is called once where it returns 0, with the errors of xn_models_apply besides. Threads: any, after xn_repository_start. Errors: -EBUSY (another one is not done), -ESHUTDOWN. */
+XN_MUST_CHECK int xn_repository_reload(struct xn_repository *repository, struct xn_config *config,
+                                       xn_repository_done done, void *user);
+
 struct xn_repository_row {
     struct xn_model_row model;        /**< version "": not known */
     char reason[XN_ERROR_TEXT_BYTES]; /**< why it is not served, or why its newer file is not; "": nothing is wrong */
@@ -46,9 +46,14 @@ struct xn_repository_row {
 XN_MUST_CHECK int xn_repository_index(struct xn_repository *repository, struct xn_repository_row **ret_rows,
                                       uint32_t *ret_n);
 
-/** End the thread, after a load that is under way; what waits is done with -ESHUTDOWN, and so is what comes. Once; NULL is legal. */
-void xn_repository_stop(struct xn_repository *repository);
-/** Stop if that was not done, and free. NULL is legal. The models stay. */
+/** Load no more: the thread ends after a load that is under way; what waits is done with -ESHUTDOWN, and what comes is refused. Does not block. Threads: any. */
+void xn_repository_quit(struct xn_repository *repository);
+/** Has it ended, or never been started? Threads: any. */
+bool xn_repository_ended(struct xn_repository *repository);
+/** xn_repository_quit, and wait for the end until `until_ns` (CLOCK_MONOTONIC). False: a load takes longer. Then everything that waits is done with -ESHUTDOWN, also who waits for that load; the
+ *  thread goes on, so that neither the repository nor the models may be freed. NULL is legal. Threads: main. */
+bool xn_repository_stop(struct xn_repository *repository, uint64_t until_ns);
+/** Stop if that was not done, however long it takes, and free. NULL is legal. The models stay. */
 void xn_repository_free(struct xn_repository *repository);
 
 #endif

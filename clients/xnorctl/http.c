@@ -396,8 +396,9 @@ int xn_target_parse(const struct xn_ctl *ctl, struct xn_target *ret_target, stru
     struct xn_target target = {0};
 
     int r = check_url(ctl->url, error);
-    if (r >= 0 && strncmp(ctl->url, "https://", 8) == 0)
-        r = xn_error_set(error, -EPROTONOSUPPORT, "%.200s: this command speaks plain http only", ctl->url);
+    target.tls = strncmp(ctl->url, "https://", 8) == 0;
+    target.insecure = ctl->insecure;
+    target.cacert = ctl->cacert;
     if (r >= 0)
         r = read_token(ctl, &target.token, error);
     if (r >= 0 && path) {

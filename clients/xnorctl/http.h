@@ -51,13 +51,15 @@ char *xn_infer_path(const char *model, uint64_t top_k, uint64_t timeout_ms);
  *  -ENOENT (the text lists those there are), -EBADMSG. */
 XN_MUST_CHECK int xn_status_model(json_t *status, const char *name, json_t **ret_model, struct xn_error *error);
 
-/** Host, port and path prefix of an http URL, or the path of a unix socket, for sockets of our own. Strings are the caller's. Errors: -EINVAL (not a
- *  URL, not a token), -EPROTONOSUPPORT (https), those of reading the token's file. */
+/** Host, port and path prefix of an http or https URL, or the path of a unix socket, for sockets of our own (wire.h), with what xn_client_new takes from
+ *  `ctl`, which has to outlive it. Errors: -EINVAL (not a URL, not a token), those of reading the token's file. */
 struct xn_target {
     char *host, *port, *prefix;
     char *unix_path; /**< NULL: host and port count */
     char *authority; /**< for the Host header */
     char *token;     /**< NULL: none */
+    bool tls, insecure;
+    const char *cacert; /**< NULL: the system's; `ctl`'s */
 };
 XN_MUST_CHECK int xn_target_parse(const struct xn_ctl *ctl, struct xn_target *ret_target, struct xn_error *error);
 void xn_target_done(struct xn_target *target);

@@ -19,6 +19,7 @@
 
 #include "clients/xnorctl/ctl.h"
 #include "clients/xnorctl/http_parse.h"
+#include "clients/xnorctl/wire.h"
 #include "common/clock.h"
 
 #define EVENTS      256
@@ -28,15 +29,15 @@
 #define INPUT_BYTES 65536u
 #define DESCRIPTORS 64u /* of the program itself: epoll, timer, standard streams, libcurl, files */
 
-enum link_state { DOWN, CONNECTING, IDLE, BUSY };
+enum link_state { DOWN, CONNECTING, SHAKING, IDLE, BUSY };
 
 struct link {
-    int fd;
+    struct xn_wire wire;
     enum link_state state;
     bool queued; /* in the ring of free connections */
     bool opened; /* ever */
     size_t sent;
-    uint64_t since_ns; /* of the state CONNECTING; sent_ns of BUSY */
+    uint64_t since_ns; /* of the state CONNECTING, also of SHAKING; sent_ns of BUSY */
     struct xn_shot shot;
     struct xn_http_parser parser;
     char *body;
@@ -46,6 +47,7 @@ struct xn_load {
     struct xn_load_config config;
     struct sockaddr_storage address, source;
     socklen_t address_bytes, source_bytes; /* source_bytes 0: any */
+    struct xn_trust *trust;
     char authority[256];
     int epoll_fd, timer_fd;
     uint32_t n_up, n_busy; /* IDLE or BUSY; BUSY */
@@ -105,8 +107,7 @@ static void link_down(struct xn_load *load, struct link *link)
     if (was_up && load->n_up == 0)
         load->up_ns = xn_clock_now_ns();
     link->state = DOWN;
-    close(link->fd);
-    link->fd = -1;
+    xn_wire_close(&link->wire);
 }
 
 /* The port is left open until connect: as many connections are possible as without a source. */
@@ -125,17 +126,19 @@ static int link_connect(struct xn_load *load, struct link *link)
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = link};
     const int on = 1;
 
-    link->fd = socket(load->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (link->fd < 0)
+    int fd = socket(load->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return load->last_error = -errno;
-    setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     link->state = CONNECTING;
     link->since_ns = xn_clock_now_ns();
-    int r = bind_source(load, link->fd);
+    int r = xn_wire_begin(&link->wire, load->trust, fd);
     if (r == 0)
-        r = connect(link->fd, (const struct sockaddr *)&load->address, load->address_bytes) == 0 ? 0 : -errno;
+        r = bind_source(load, fd);
+    if (r == 0)
+        r = connect(fd, (const struct sockaddr *)&load->address, load->address_bytes) == 0 ? 0 : -errno;
     if (r == 0 || r == -EINPROGRESS)
-        r = epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, link->fd, &event) == 0 ? 0 : -errno;
+        r = epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
     if (r < 0) {
         load->last_error = r;
         link_down(load, link);
@@ -177,13 +180,13 @@ static void fail(struct xn_load *load, struct link *link, int code)
 static void write_request(struct xn_load *load, struct link *link)
 {
     while (link->sent < link->shot.length) {
-        ssize_t n = send(link->fd, link->shot.bytes + link->sent, link->shot.length - link->sent, MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN)
+        ssize_t n = xn_wire_send(&link->wire, link->shot.bytes + link->sent, link->shot.length - link->sent);
+        if (n == -EAGAIN)
             return;
-        if (n < 0 && errno != EINTR) {
+        if (n < 0 && n != -EINTR) {
             /* The server may have answered and closed before it had all: what it said is read first. */
-            if (errno != EPIPE && errno != ECONNRESET)
-                fail(load, link, -errno);
+            if (n != -EPIPE && n != -ECONNRESET)
+                fail(load, link, (int)n);
             return;
         }
         link->sent += n > 0 ? (size_t)n : 0;
@@ -228,20 +231,30 @@ static void take_end(struct xn_load *load, struct link *link)
 static void read_answers(struct xn_load *load, struct link *link)
 {
     while (link->state == IDLE || link->state == BUSY) {
-        ssize_t n = recv(link->fd, load->input, sizeof(load->input), 0);
+        ssize_t n = xn_wire_recv(&link->wire, load->input, sizeof(load->input));
         if (n > 0) {
             take_input(load, link, (size_t)n);
-            /* Less than there was room for: the socket is empty, and more bytes are a new edge. */
-            if ((size_t)n < sizeof(load->input))
+            /* Less than there was room for: the socket is empty, and more bytes are a new edge. TLS comes record by record. */
+            if (!link->wire.session && (size_t)n < sizeof(load->input))
                 return;
         } else if (n == 0) {
             take_end(load, link);
-        } else if (errno == EAGAIN) {
+        } else if (n == -EAGAIN) {
             return;
-        } else if (errno != EINTR) {
-            fail(load, link, -errno);
+        } else if (n != -EINTR) {
+            fail(load, link, (int)n);
         }
     }
+}
+
+static void shake(struct xn_load *load, struct link *link)
+{
+    int r = xn_wire_shake(&link->wire, load->trust);
+
+    if (r == 0)
+        link_up(load, link);
+    else if (r != -EAGAIN)
+        fail(load, link, r);
 }
 
 static void connected(struct xn_load *load, struct link *link)
@@ -249,19 +262,21 @@ static void connected(struct xn_load *load, struct link *link)
     int code = 0;
     socklen_t bytes = sizeof(code);
 
-    if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &code, &bytes) < 0)
+    if (getsockopt(link->wire.fd, SOL_SOCKET, SO_ERROR, &code, &bytes) < 0)
         code = errno;
     if (code) {
         fail(load, link, -code);
         return;
     }
-    link_up(load, link);
+    link->state = SHAKING;
 }
 
 static void handle(struct xn_load *load, struct link *link, uint32_t events)
 {
     if (link->state == CONNECTING && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
         connected(load, link);
+    if (link->state == SHAKING)
+        shake(load, link);
     if (link->state == BUSY && (events & EPOLLOUT) && link->sent < link->shot.length)
         write_request(load, link);
     if ((link->state == IDLE || link->state == BUSY) && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
@@ -310,7 +325,7 @@ static void tick(struct xn_load *load, uint64_t now_ns)
     for (uint32_t i = 0; i < load->config.connections; i++) {
         struct link *link = &load->links[i];
         if ((link->state == BUSY && now_ns - link->since_ns > load->config.timeout_ns) ||
-            (link->state == CONNECTING && now_ns - link->since_ns > CONNECT_NS))
+            ((link->state == CONNECTING || link->state == SHAKING) && now_ns - link->since_ns > CONNECT_NS))
             fail(load, link, -ETIMEDOUT);
         if (link->state == DOWN && !load->ended)
             (void)link_connect(load, link); /* tried again at the next tick */
@@ -331,12 +346,18 @@ static int wait_events(struct xn_load *load, struct xn_error *error)
     return 0;
 }
 
+/* Why there is no connection. */
+static const char *why_not(const struct xn_load *load, int code)
+{
+    return code == -EPROTO ? xn_trust_why(load->trust) : strerror(-code);
+}
+
 static int gone(struct xn_load *load, struct xn_error *error)
 {
     int code = load->last_error < 0 ? load->last_error : -ECONNREFUSED;
 
     return xn_error_set(error, -ECONNREFUSED, "no connection to %s any more: %s; has the server stopped?",
-                        load->authority, strerror(-code));
+                        load->authority, why_not(load, code));
 }
 
 int xn_load_run(struct xn_load *load, const struct xn_load_hooks *hooks, struct xn_error *error)
@@ -451,7 +472,7 @@ static int connect_all(struct xn_load *load, struct xn_error *error)
             return r;
         if (load->last_error < 0)
             return xn_error_set(error, load->last_error, "nothing answers at %s: %s; is xnord running?",
-                                load->authority, strerror(-load->last_error));
+                                load->authority, why_not(load, load->last_error));
         if (xn_clock_now_ns() > end_ns)
             return xn_error_set(error, -ETIMEDOUT, "%s: %u of %u connections were accepted in time", load->authority,
                                 load->n_up, load->config.connections);
@@ -485,11 +506,13 @@ int xn_load_new(const struct xn_target *target, const struct xn_load_config *con
     load->links = xn_ctl_alloc(n, sizeof(*load->links));
     load->bodies = xn_ctl_alloc(n, config->body_bytes + 1);
     for (uint32_t i = 0; i < n; i++) {
-        load->links[i].fd = -1;
+        load->links[i].wire.fd = -1;
         load->links[i].body = load->bodies + i * config->body_bytes;
     }
     snprintf(load->authority, sizeof(load->authority), "%s", target->authority);
-    r = resolve(load, target, error);
+    r = xn_trust_new(target, &load->trust, error);
+    if (r >= 0)
+        r = resolve(load, target, error);
     if (r >= 0)
         r = resolve_source(load, error);
     if (r >= 0)
@@ -508,10 +531,9 @@ void xn_load_free(struct xn_load *load)
 {
     if (!load)
         return;
-    for (uint32_t i = 0; i < load->config.connections; i++) {
-        if (load->links[i].fd >= 0)
-            close(load->links[i].fd);
-    }
+    for (uint32_t i = 0; i < load->config.connections; i++)
+        xn_wire_close(&load->links[i].wire);
+    xn_trust_free(load->trust);
     if (load->epoll_fd >= 0)
         close(load->epoll_fd);
     if (load->timer_fd >= 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Many requests over many kept connections from one thread: epoll, sockets of our own, the parser of http_parse.h. What is sent and when is
- * decided by hooks; after xn_load_new nothing is allocated. Used by `bench`, which measures, and by `eval`, which reads the answers.
+ * decided by hooks; after xn_load_new nothing is allocated but by TLS. Used by `bench`, which measures, and by `eval`, which reads the answers.
  *
  * A connection:
  *
- *     DOWN --connect--> CONNECTING --> IDLE --send--> BUSY --answer--> IDLE
- *       ^                   |           |               |
- *       +-------------------+-----------+---------------+   closed, failed, timed out, or "Connection: close"
+ *     DOWN --connect--> CONNECTING --> SHAKING (TLS) --> IDLE --send--> BUSY --answer--> IDLE
+ *       ^                   |             |               |               |
+ *       +-------------------+-------------+---------------+---------------+   closed, failed, timed out, or "Connection: close"
  *
  * A request that was on a connection when it failed is over: `done` is told the reason. A connection that the server closes while it is idle
  * is opened again without a word. */
@@ -58,7 +58,7 @@ struct xn_load_config {
     const char *source;   /**< numeric address that connections come from; NULL: the system's choice */
 };
 
-/** Connect to `target`. Errors: -EADDRNOTAVAIL (no such source), -EHOSTUNREACH (no such host), -ECONNREFUSED, -ETIMEDOUT, -EMFILE (file descriptors: the text says how many are
+/** Connect to `target`, which has to outlive it. Errors: -EADDRNOTAVAIL (no such source), -EHOSTUNREACH (no such host), -ECONNREFUSED, -ETIMEDOUT, -EPROTO (no TLS, or not with a certificate that is trusted), -EMFILE (file descriptors: the text says how many are
  *  allowed), -ENOMEM. */
 XN_MUST_CHECK int xn_load_new(const struct xn_target *target, const struct xn_load_config *config,
                               struct xn_load **ret_load, struct xn_error *error);

@@ -124,7 +124,7 @@ enum MHD_Result xn_http_answer_error(struct xn_http *http, struct MHD_Connection
                                      uint64_t start_ns, int error_code, const struct xn_error *error,
                                      const struct xn_answer *more)
 {
-    struct xn_status status = xn_status_of(error_code);
+    struct xn_status status = xn_status_configured(http->config, error_code);
     struct xn_answer answer = more ? *more : (struct xn_answer){0};
     char body[ERROR_BODY_BYTES];
     struct xn_text text;
@@ -161,7 +161,7 @@ bool xn_http_send_error(const struct xn_link *link, const struct xn_status *stat
 void xn_http_answer_cut(struct xn_http *http, struct xn_link *link, enum xn_route route, uint64_t start_ns,
                         int error_code, const struct xn_error *error)
 {
-    struct xn_status status = xn_status_of(error_code);
+    struct xn_status status = xn_status_configured(http->config, error_code);
 
     xn_metrics_reject(http->next.metrics, status.reject);
     xn_metrics_http(http->next.metrics, route, status.code, xn_clock_now_ns() - start_ns);

@@ -79,10 +79,7 @@ static int read_headers(struct xn_call *call)
                             h->transfer_encoding);
     if (h->transfer_encoding && h->content_length)
         return xn_error_set(&call->error, -EINVAL, "Content-Length and Transfer-Encoding in one request");
-    if (xn_coding_parse(h->content_encoding, &call->coding) < 0)
-        return xn_error_set(&call->error, -EOPNOTSUPP,
-                            "Content-Encoding %.32s is not supported; these are: " XN_CODINGS, h->content_encoding);
-    return 0;
+    return xn_intake_coding(h->content_encoding, &call->intake.coding, &call->error);
 }
 
 /* ---- begin -------------------------------------------------------------------------------------------------------- */
@@ -152,7 +149,7 @@ static int set_limit(struct xn_call *call)
     bool v2 = call->route == XN_ROUTE_V2_INFER;
     bool json = v2 ? call->header_bytes < 0 : is_type(call->headers.content_type, "application/json");
 
-    call->limit_bytes = json ? config->limits.json_bytes : config->limits.body_bytes;
+    call->intake.limit_bytes = json ? config->limits.json_bytes : config->limits.body_bytes;
     if (call->header_bytes > (int64_t)config->limits.json_bytes)
         return xn_error_set(&call->error, -EFBIG,
                             "Inference-Header-Content-Length: %" PRId64
@@ -367,7 +364,7 @@ void xn_call_end(struct xn_call *call)
 {
     release(call);
     xn_http_left(&call->who);
-    xn_pool_give(call->http->codecs, call->codec);
+    xn_intake_done(&call->intake);
     xn_pool_give(call->http->calls, call);
 }
 
@@ -375,7 +372,7 @@ void xn_call_end(struct xn_call *call)
 
 static enum MHD_Result receive(struct xn_call *call, const char *upload, size_t bytes)
 {
-    int r = xn_body_receive(call, upload, bytes);
+    int r = xn_intake_receive(&call->intake, upload, bytes);
 
     if (r >= 0)
         return MHD_YES;
@@ -456,9 +453,11 @@ static enum MHD_Result start_work(struct xn_call *call)
     request->received_ns = xn_clock_now_ns();
     if (!xn_link_enter(call->link, XN_PHASE_WORK, request->received_ns))
         return MHD_NO;
-    int r = xn_body_end(call);
+    int r = xn_intake_end(&call->intake);
     if (r >= 0)
         r = parse_body(call);
+    if (r >= 0 && request->n_regions > 0)
+        r = xn_http_may_share(http->config, call->link, &call->error);
     if (r >= 0)
         r = admit_rest(call);
     if (r >= 0)

@@ -34,6 +34,7 @@ struct xn_link {
     gnutls_session_t tls;        /**< MHD's; for its own thread alone. NULL: plain */
     int fd;
     uint64_t peer;     /**< who is at the other end: a key for xn_clients_enter */
+    bool local;        /**< it is on this machine */
     atomic_bool fresh; /**< relaxed: no request has come yet */
     bool linger;       /**< of its epoll thread: answered before everything was read */
     /** When the phase began (ns) << 2 | phase, or XN_LINK_SWEPT. Relaxed: the compare-and-swap alone decides who ends a connection, its epoll
@@ -107,6 +108,11 @@ void xn_http_left(struct xn_who *who);
 /** The key of who is at the other end of `fd`: the address; of IPv6 the network, as one host may have many addresses of it; of a unix socket the
  *  user. */
 uint64_t xn_http_peer(const struct xn_http *http, int fd, const struct sockaddr *address);
+/** Is `peer` on this machine, where the connection's own end has the address `own`: it comes by a unix socket, by loopback, or from that very address?
+ *  NULL or of another family than IPv4 and IPv6: a unix socket. A proxy on this machine is, whoever speaks through it. */
+bool xn_http_is_local(const struct sockaddr *peer, const struct sockaddr *own);
+/** May who is at the other end of `link` (NULL: not known) register, use and unregister shared memory? Errors: -EPERM. */
+XN_MUST_CHECK int xn_http_may_share(const struct xn_config *config, const struct xn_link *link, struct xn_error *error);
 
 /* linger.c */
 
@@ -179,6 +185,19 @@ void xn_loop_suspend(struct xn_exchange *exchange, struct xn_request *request);
 /** The work is done: the connection goes on, on its own thread. Must not be touched afterwards, it may be answered and gone. Threads: any; does not block. */
 void xn_loop_resume(struct xn_exchange *exchange);
 
+/** A body that comes in, plain or compressed; see receive.c. */
+struct xn_intake {
+    enum xn_coding coding;  /**< as it comes */
+    uint64_t limit_bytes;   /**< of it as it is when inflated */
+    struct xn_pool *codecs; /**< of struct xn_codec */
+    struct xn_codec *codec; /**< inflates it; NULL: it comes plain, or is complete */
+    struct xn_buf *into;
+    size_t *bytes; /**< of `into` that are filled */
+    /** `into` is to hold `need` bytes, at most limit_bytes; NULL: it has room for those. Errors: with a text. */
+    int (*grow)(struct xn_intake *intake, size_t need);
+    struct xn_error *error; /**< why something failed */
+};
+
 /** An inference request on its way through http/. From a pool; owner: MHD's request (con_cls).
  *
  *     RECEIVING (body comes in) -> WORKING (suspended; items with image/ and sched/) -> ready to answer: all items settled
@@ -198,11 +217,9 @@ struct xn_call {
     struct xn_headers headers;
     uint32_t announced;     /**< items admitted and not yet submitted */
     unsigned retry_after_s; /**< what a refusal says; 0: what its status does */
-    uint64_t limit_bytes;   /**< of the body */
     int64_t header_bytes;   /**< v2: Inference-Header-Content-Length, -1: none */
     struct xn_ask ask;
-    enum xn_coding coding;  /**< of the body */
-    struct xn_codec *codec; /**< inflates the body while it comes in; NULL: it comes plain, or is complete */
+    struct xn_intake intake; /**< of the body */
     char request_id[XN_REQUEST_ID_BYTES];
     char traceparent[XN_TRACEPARENT_BYTES]; /**< what the answer says; "" none */
 };
@@ -325,6 +342,8 @@ struct xn_post {
     char segments[4][XN_SEGMENT_BYTES];
     int status; /**< what the work came to, for `answer` */
     struct xn_error error;
+    struct xn_intake intake;
+    struct xn_buf into; /**< body */
     size_t bytes;
     char body[XN_POST_BYTES_MAX];
 };
@@ -376,14 +395,23 @@ enum MHD_Result xn_call_begin(struct xn_http *http, struct MHD_Connection *conne
 /** The request is over, answered or not. */
 void xn_call_end(struct xn_call *call);
 
-/* receive.c: the body of a call. All errors have a text in call->error. */
+/* receive.c: bodies as they come in. Errors have a text. */
 
-/** Take a buffer for it, and, where it comes compressed, a codec. Errors: -EINVAL (Content-Length), -EFBIG, -EAGAIN. */
-XN_MUST_CHECK int xn_body_begin(struct xn_call *call);
-/** `bytes` of it have come. Errors: -EFBIG, -EAGAIN (no larger buffer), -EINVAL (does not inflate). */
-XN_MUST_CHECK int xn_body_receive(struct xn_call *call, const void *data, size_t bytes);
+/** What a Content-Encoding says (NULL: identity). Errors: -EOPNOTSUPP. */
+XN_MUST_CHECK int xn_intake_coding(const char *content_encoding, enum xn_coding *ret_coding, struct xn_error *error);
+/** What a Content-Length says (NULL: *ret_bytes stays). Errors: -EINVAL, -EFBIG (over limit_bytes). */
+XN_MUST_CHECK int xn_intake_length(const char *content_length, uint64_t limit_bytes, uint64_t *ret_bytes,
+                                   struct xn_error *error);
+/** Take a codec where the body comes compressed; all members but `codec` are set. Whatever it returns, xn_intake_done follows. Errors: -EAGAIN (no codec is free), -ENOMEM. */
+XN_MUST_CHECK int xn_intake_begin(struct xn_intake *intake);
+/** `bytes` of it have come. Errors: -EFBIG, -EINVAL (does not inflate), those of grow. */
+XN_MUST_CHECK int xn_intake_receive(struct xn_intake *intake, const void *data, size_t bytes);
 /** All of it has come. Errors: -EINVAL (a compressed one is cut short). */
-XN_MUST_CHECK int xn_body_end(struct xn_call *call);
+XN_MUST_CHECK int xn_intake_end(struct xn_intake *intake);
+/** Give the codec back, if there is one. */
+void xn_intake_done(struct xn_intake *intake);
+/** Begin the body of a call: a buffer for it, and, where it comes compressed, a codec. Errors: -EINVAL (Content-Length), -EFBIG, -EAGAIN. */
+XN_MUST_CHECK int xn_body_begin(struct xn_call *call);
 
 /* slow.c */
 

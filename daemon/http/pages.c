@@ -72,10 +72,14 @@ enum MHD_Result xn_page_v2(struct xn_get *get)
     static const char *const extensions[] = {
         "binary_tensor_data", "classification", "system_shared_memory", "model_repository", "model_configuration",
         "statistics",         "logging"};
+    const struct xn_config *config = get->http->config;
+    bool shares = config->shared_memory != XN_SHARED_OFF && config->limits.shared_regions > 0;
     json_t *names = json_array();
 
-    for (size_t i = 0; i < XN_ARRAY_LEN(extensions); i++)
-        json_array_append_new(names, json_string(extensions[i]));
+    for (size_t i = 0; i < XN_ARRAY_LEN(extensions); i++) {
+        if (shares || strcmp(extensions[i], "system_shared_memory") != 0)
+            json_array_append_new(names, json_string(extensions[i]));
+    }
     return reply_json(get, 200,
                       json_pack("{s:s, s:s, s:o}", "name", "xnord", "version", XN_VERSION, "extensions", names));
 }

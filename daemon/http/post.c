@@ -2,24 +2,26 @@
  * Requests with a small body that ask for no inference: they manage the server. Each is read whole into its own buffer, and its handler answers, or suspends the connection until
  * another thread has done the work. */
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/clock.h"
-#include "common/number.h"
 #include "daemon/http/internal.h"
 
 static enum MHD_Result receive(struct xn_post *post, const char *upload, size_t bytes)
 {
-    if (bytes > sizeof(post->body) - post->bytes) {
-        xn_error_set(&post->error, -EFBIG, "the body is larger than the limit of %u bytes", XN_POST_BYTES_MAX);
-        xn_http_answer_cut(post->http, post->link, post->route, post->start_ns, -EFBIG, &post->error);
-        return MHD_NO;
-    }
-    memcpy(post->body + post->bytes, upload, bytes);
-    post->bytes += bytes;
-    return MHD_YES;
+    int r = xn_intake_receive(&post->intake, upload, bytes);
+
+    if (r >= 0)
+        return MHD_YES;
+    xn_http_answer_cut(post->http, post->link, post->route, post->start_ns, r, &post->error);
+    return MHD_NO;
+}
+
+static enum MHD_Result complete(struct xn_post *post)
+{
+    int r = xn_intake_end(&post->intake);
+
+    return r < 0 ? xn_post_fail(post, r) : post->handle(post);
 }
 
 static enum MHD_Result post_go(struct xn_exchange *exchange, const char *upload, size_t *upload_bytes)
@@ -31,7 +33,7 @@ static enum MHD_Result post_go(struct xn_exchange *exchange, const char *upload,
         result = receive(post, upload, *upload_bytes);
         *upload_bytes = 0;
     } else if (xn_link_enter(post->link, XN_PHASE_SEND, xn_clock_now_ns())) {
-        result = post->answer ? post->answer(post) : post->handle(post);
+        result = post->answer ? post->answer(post) : complete(post);
     }
     return result;
 }
@@ -40,6 +42,7 @@ static void post_end(struct xn_exchange *exchange)
 {
     struct xn_post *post = XN_CONTAINER_OF(exchange, struct xn_post, exchange);
 
+    xn_intake_done(&post->intake);
     xn_pool_give(post->http->posts, post);
 }
 
@@ -51,22 +54,30 @@ static enum MHD_Result refuse(const struct xn_get *get, int code, const struct x
     return xn_http_answer_error(get->http, get->connection, get->route, xn_clock_now_ns(), code, error, NULL);
 }
 
-static int check_headers(const struct xn_get *get, struct xn_error *error)
+static int check_headers(const struct xn_get *get, enum xn_coding *ret_coding, struct xn_error *error)
 {
-    const char *length = MHD_lookup_connection_value(get->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    const char *encoding =
-        MHD_lookup_connection_value(get->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_ENCODING);
     uint64_t bytes = 0;
+    int r =
+        xn_intake_length(MHD_lookup_connection_value(get->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH),
+                         XN_POST_BYTES_MAX, &bytes, error);
 
-    if (length && !xn_number_u64(length, 0, UINT64_MAX, &bytes))
-        return xn_error_set(error, -EINVAL, "Content-Length: not a number");
-    if (bytes > XN_POST_BYTES_MAX)
-        return xn_error_set(error, -EFBIG, "a body of %" PRIu64 " bytes is larger than the limit of %u", bytes,
-                            XN_POST_BYTES_MAX);
-    if (encoding && strcasecmp(encoding, "identity") != 0)
-        return xn_error_set(error, -EOPNOTSUPP, "Content-Encoding %.32s is not supported here; send the body plain",
-                            encoding);
-    return 0;
+    if (r < 0)
+        return r;
+    return xn_intake_coding(
+        MHD_lookup_connection_value(get->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_ENCODING), ret_coding,
+        error);
+}
+
+static int begin_intake(struct xn_post *post, enum xn_coding coding)
+{
+    post->into = (struct xn_buf){.data = (uint8_t *)post->body, .capacity_bytes = sizeof(post->body)};
+    post->intake = (struct xn_intake){.coding = coding,
+                                      .limit_bytes = XN_POST_BYTES_MAX,
+                                      .codecs = post->http->codecs,
+                                      .into = &post->into,
+                                      .bytes = &post->bytes,
+                                      .error = &post->error};
+    return xn_intake_begin(&post->intake);
 }
 
 enum MHD_Result xn_post_begin(const struct xn_get *get, enum MHD_Result (*handle)(struct xn_post *post),
@@ -74,7 +85,8 @@ enum MHD_Result xn_post_begin(const struct xn_get *get, enum MHD_Result (*handle
 {
     struct xn_error error;
     struct xn_post *post;
-    int r = check_headers(get, &error);
+    enum xn_coding coding;
+    int r = check_headers(get, &coding, &error);
 
     if (r < 0)
         return refuse(get, r, &error);
@@ -92,6 +104,12 @@ enum MHD_Result xn_post_begin(const struct xn_get *get, enum MHD_Result (*handle
     post->handle = handle;
     post->start_ns = xn_clock_now_ns();
     memcpy(post->segments, get->segments, sizeof(post->segments));
+    r = begin_intake(post, coding);
+    if (r < 0) {
+        error = post->error;
+        post_end(&post->exchange);
+        return refuse(get, r, &error);
+    }
     *ret_call = &post->exchange;
     return xn_link_enter(get->link, XN_PHASE_BODY, post->start_ns) ? MHD_YES : MHD_NO;
 }

@@ -103,6 +103,10 @@ static void link_opened(const struct xn_door *door, struct MHD_Connection *conne
     link->tls = tls ? tls->tls_session : NULL;
     const union MHD_ConnectionInfo *peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     link->peer = xn_http_peer(http, link->fd, peer ? peer->client_addr : NULL);
+    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
+    socklen_t own_bytes = sizeof(own);
+    (void)getsockname(link->fd, (struct sockaddr *)&own, &own_bytes);
+    link->local = xn_http_is_local(peer ? peer->client_addr : NULL, (const struct sockaddr *)&own);
     atomic_store_explicit(&link->fresh, true, memory_order_relaxed);
     atomic_store_explicit(&link->phase, phase_word(XN_PHASE_IDLE, xn_clock_now_ns()), memory_order_relaxed);
     pthread_mutex_lock(&http->links_lock);
@@ -419,7 +423,7 @@ static int make_tables(struct xn_http *http, struct xn_error *error)
             r = xn_tls_new(&http->doors[i].tls);
     }
     if (r >= 0) /* one for each body that comes in, and one for each thread's answer */
-        r = xn_pool_new(xn_codec_bytes(), config->limits.requests + CODECS_TO_ANSWER, &http->codecs);
+        r = xn_pool_new(xn_codec_bytes(), config->limits.requests + XN_POSTS_MAX + CODECS_TO_ANSWER, &http->codecs);
     if (r >= 0)
         r = xn_pool_new(sizeof(struct xn_post), XN_POSTS_MAX, &http->posts);
     if (r < 0)

@@ -56,7 +56,9 @@ enum MHD_Result xn_post_shared_register(struct xn_post *post)
     const char *key = NULL;
     json_t *root;
 
-    int r = xn_post_json(post, &root);
+    int r = xn_http_may_share(post->http->config, post->link, &post->error);
+    if (r >= 0)
+        r = xn_post_json(post, &root);
     if (r < 0)
         return xn_post_fail(post, r);
     r = read_registration(root, &key, &offset, &bytes, &post->error);
@@ -69,6 +71,10 @@ enum MHD_Result xn_post_shared_register(struct xn_post *post)
 /* One that is not registered is no error: clients make sure, before they begin, that nothing of theirs is left. */
 enum MHD_Result xn_post_shared_unregister(struct xn_post *post)
 {
+    int r = xn_http_may_share(post->http->config, post->link, &post->error);
+
+    if (r < 0)
+        return xn_post_fail(post, r);
     (void)xn_regions_unregister(post->http->next.regions, post->segments[0][0] ? post->segments[0] : NULL);
     return xn_post_answer_empty(post);
 }

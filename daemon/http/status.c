@@ -41,3 +41,12 @@ struct xn_status xn_status_of(int error)
     }
     return (struct xn_status){500, XN_REJECT_INTERNAL, 0};
 }
+
+struct xn_status xn_status_configured(const struct xn_config *config, int error)
+{
+    struct xn_status status = xn_status_of(error);
+
+    if (error == -ENOBUFS && config->http.queue_full_status == XN_QUEUE_FULL_429)
+        status.code = 429;
+    return status;
+}

@@ -3,6 +3,7 @@
 #ifndef XN_DAEMON_HTTP_STATUS_H
 #define XN_DAEMON_HTTP_STATUS_H
 
+#include "daemon/config.h"
 #include "daemon/observe/metrics.h"
 
 struct xn_status {
@@ -13,5 +14,7 @@ struct xn_status {
 
 /** For a negative errno as the stages give it. */
 struct xn_status xn_status_of(int error);
+/** The same as `config` wants it (http.queue_full_status). */
+struct xn_status xn_status_configured(const struct xn_config *config, int error);
 
 #endif

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,17 +191,30 @@ def daemon(folder: Path, config: dict[str, Any], *arguments: str, **environment:
         d.close()
 
 
-class Load:
+class Threads:
+    """One for each of `runs`, until `ending` is set."""
+
+    def __init__(self, runs: Iterable[Callable[[], None]]) -> None:
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=run, daemon=True) for run in runs]
+        for thread in self.threads:
+            thread.start()
+
+    def end(self) -> None:
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+
+class Load(Threads):
     """Threads that ask without a pause, each on a connection of its own; nothing may fail."""
 
     def __init__(self, d: Daemon, threads: int, body: bytes, model: str | None = None) -> None:
         self.daemon, self.body, self.model = d, body, model
-        self.ending = threading.Event()
         self.answers: list[tuple[int, dict[str, Any]]] = []
         self.errors: list[str] = []
-        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
-        for thread in self.threads:
-            thread.start()
+        super().__init__([self._run] * threads)
 
     def _run(self) -> None:
         connection = self.daemon.connect()
@@ -211,9 +224,3 @@ class Load:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.errors.append(repr(error))
         connection.close()
-
-    def end(self) -> None:
-        self.ending.set()
-        for thread in self.threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,8 +123,8 @@ def test_client_that_does_not_take_its_answers(hasty: Daemon) -> None:
 class Busy:
     """A daemon with one instance, a network that keeps it busy, and a quick one."""
 
-    def __init__(self, server: Daemon, run_s: float) -> None:
-        self.server, self.run_s = server, run_s
+    def __init__(self, server: Daemon, run_s: float, models: list[dict[str, Any]]) -> None:
+        self.server, self.run_s, self.models = server, run_s, models
         self.pool = ThreadPoolExecutor(64)
 
     def occupy(self, count: int = 6) -> Future[Answer]:
@@ -161,7 +162,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
     small_network(folder / "quick.xnor", "quick", (28, 28, 1), 10)
     models = [{"path": str(folder / "quick.xnor")}, {"path": str(folder / "slow.xnor"), "max_batch": 1, "queue_limit": QUEUE_LIMIT}]
     with daemon(folder, models) as server:
-        yield Busy(server, run_s)
+        yield Busy(server, run_s, models)
 
 
 def test_what_cannot_be_done_in_time_is_refused_at_once(busy: Busy) -> None:
@@ -228,6 +229,22 @@ def test_full_queue_refuses_before_the_body(busy: Busy) -> None:
     assert busy.server.post("/infer?timeout_ms=600000", TENSOR).status == 200
     assert busy.server.metric("xnord_requests_rejected_total", reason="queue_full") >= 1
     assert all(done.result().status == 200 for done in work)
+
+
+def test_full_queue_is_429_where_configured(busy: Busy, tmp_path: Path) -> None:
+    """For nothing else: what cannot be done in time is 503 still. Counted, and to be repeated, as ever, before the body and behind a small one."""
+    with daemon(tmp_path, busy.models, http={"queue_full_status": "429"}) as server:
+        full = Busy(server, busy.run_s, busy.models)
+        work = full.occupy(QUEUE_LIMIT)
+        late = server.post("/infer?model=slow&timeout_ms=600000", bytes(96 * 96 * 2))
+        assert (late.status, late.headers["retry-after"]) == (429, "1") and "no room for 2 images in its queue" in late.error
+        fill = full.pool.submit(server.post, "/infer?model=slow&timeout_ms=600000", bytes(96 * 96))
+        full.wait(lambda status: queued(status, "slow") == QUEUE_LIMIT)
+        early = server.post("/infer?model=slow&timeout_ms=600000", bytes(96 * 96))
+        assert early.status == 429 and int(early.headers["retry-after"]) >= 1 and "no room for 1 image" in early.error
+        assert server.metric("xnord_requests_rejected_total", reason="queue_full") == 2
+        assert server.post(f"/infer?timeout_ms={max(int(busy.run_s * 200), 1)}", TENSOR).status == 503
+        assert work.result().status == fill.result().status == 200
 
 
 def test_more_images_than_the_queue_has_room_for(busy: Busy) -> None:

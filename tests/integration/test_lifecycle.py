@@ -428,11 +428,11 @@ def test_reload_names_what_needs_a_restart(tmp_path: Path) -> None:
         d.reload()
         assert "WARNING" not in d.log()
         d.write_config({**config, "listen": [{"address": "127.0.0.1", "port": 1}], "accelerators": [{**ONE_CPU[0], "threads": 2}], "http": {"threads": 2},
-                        "limits": {"requests": 7}, "image": {"threads": 3}, "power": {"sample_ms": 50}, "drain_timeout_s": 5,
+                        "limits": {"requests": 7}, "shared_memory": "on", "image": {"threads": 3}, "power": {"sample_ms": 50}, "drain_timeout_s": 5,
                         "log": {"target": "stderr", "level": "warning"}})
         d.reload()
         named = re.findall(r"^WARNING reload: (\S+) is changed, which takes effect at the next restart$", d.log(), re.M)
-        assert named == ["listen", "accelerators", "http", "limits", "image", "power", "drain_timeout_s"]
+        assert named == ["listen", "accelerators", "http", "limits", "shared_memory", "image", "power", "drain_timeout_s"]
         before = d.log().count("INFO")
         d.reload()
         assert d.log().count("INFO") == before  # the level has changed at once
@@ -448,6 +448,108 @@ def test_requests_under_way_keep_their_model(tmp_path: Path) -> None:
         for s in sockets:
             got = read_answer(s)
             assert got and got[0] == 200 and json.loads(got[1])["results"][0]["label"] == "slow 1", got
+
+
+# ---- a reload that takes its time -----------------------------------------------------------------------------------------------------------------------
+
+
+REPOSITORY = {"path": "repository", "poll_ms": 0}  # looked at in a reload alone
+
+
+def late_model(tmp_path: Path) -> Path:
+    """In tmp_path/repository, a model that takes as long to load as its config.json takes to come: until `release`."""
+    folder = tmp_path / "repository/late"
+    (folder / "1").mkdir(parents=True)
+    put_file(folder / "1/model.xnor", network("late"))
+    os.mkfifo(folder / "config.json")
+    return folder / "config.json"
+
+
+def release(fifo: Path) -> None:
+    fifo.write_text("{}")
+
+
+def begin_long_reload(d: Daemon) -> int:
+    at = d.mark()
+    d.process.send_signal(signal.SIGHUP)
+    at = d.await_note("RELOADING=1", at)
+    for _ in range(3):
+        at = d.await_note("WATCHDOG=1", at)
+    return at
+
+
+def test_the_server_goes_on_while_a_reload_loads(tmp_path: Path) -> None:
+    """The watchdog is fed, requests are answered, the service manager is told to wait, and SIGHUPs meanwhile come to one more reload, which sees the configuration
+    as it is then."""
+    m = fast(tmp_path)
+    fifo = late_model(tmp_path)
+    with daemon(tmp_path, {"models": [m]}, WATCHDOG_USEC="200000") as d:
+        began_us = time.monotonic_ns() // 1000
+        d.write_config({"models": [m], "repository": REPOSITORY})
+        at = begin_long_reload(d)
+        assert d.label() == "m 1"
+        d.await_note("EXTEND_TIMEOUT_USEC=")
+        assert any(note.startswith("STATUS=1 model on ") and note.endswith(", reloading") for note in d.notes)
+        for _ in range(3):
+            d.process.send_signal(signal.SIGHUP)
+            at = d.await_note("WATCHDOG=1", at)
+        assert d.notes.count("RELOADING=1") == 1 and d.notes.count("READY=1") == 1
+        d.write_config({"models": [fast(tmp_path, "m", 2), fast(tmp_path, "n")]})
+        release(fifo)
+        again = d.await_note("RELOADING=1", d.await_note("READY=1", at))
+        d.await_note("READY=1", again)
+        assert (d.label(), d.label("n")) == ("m 2", "n 1")
+        assert d.log().count("INFO reloaded") == 2 and d.log().index("INFO model late version 1: ") < d.log().index("INFO model late version 1 is no longer served")
+        at = d.mark()
+        for _ in range(3):
+            at = d.await_note("WATCHDOG=1", at)
+        assert d.notes.count("RELOADING=1") == 2 and d.notes.count("READY=1") == 3
+        stamps = [int(note.split("=")[1]) for note in d.notes if note.startswith("MONOTONIC_USEC=")]
+        assert began_us < stamps[0] < stamps[1] < time.monotonic_ns() // 1000
+        assert "reloading" not in d.notes[-1]
+
+
+def test_sigterm_while_a_reload_loads(tmp_path: Path) -> None:
+    """What is asked on open connections is answered, the watchdog is fed while the load lasts, and the server ends in good order."""
+    m = fast(tmp_path)
+    fifo = late_model(tmp_path)
+    with daemon(tmp_path, {"models": [m], "drain_timeout_s": 3000}, WATCHDOG_USEC="200000") as d:
+        d.write_config({"models": [m], "repository": REPOSITORY})
+        at = begin_long_reload(d)
+        connection = d.connect()
+        assert d.infer(FAST_INPUT, None, connection)[0] == 200
+        d.process.send_signal(signal.SIGTERM)
+        at = d.await_note("STOPPING=1", at)
+        extended = next(int(note.split("=")[1]) for note in d.notes[at:] if note.startswith("EXTEND_TIMEOUT_USEC="))
+        assert extended > 2900e6  # drain_timeout_s, and more, in microseconds: the service manager's own limit may be shorter
+        for _ in range(3):
+            at = d.await_note("WATCHDOG=1", at)
+        release(fifo)
+        d.await_exit(0)
+        assert "reload" not in d.log().split("draining")[1] and d.log().splitlines()[-1] == "INFO stopped"
+
+
+def test_a_load_that_hangs_does_not_keep_the_server(tmp_path: Path) -> None:
+    """A second signal ends the wait for it; who waits for the load is answered."""
+    (tmp_path / "repository").mkdir()
+    with daemon(tmp_path, {"models": [fast(tmp_path)], "repository": {**REPOSITORY, "control": "explicit"}}) as d:
+        def state() -> str:
+            other = d.connect()
+            other.request("POST", "/v2/repository/index")
+            return next((row["state"] for row in json.loads(other.getresponse().read()) if row["name"] == "late"), "")
+
+        late_model(tmp_path)
+        connection = d.connect()
+        connection.request("POST", "/v2/repository/models/late/load")
+        wait_until("the load", lambda: state() == "LOADING")
+        at = d.mark()
+        d.process.send_signal(signal.SIGTERM)
+        d.await_note("STOPPING=1", at)
+        d.process.send_signal(signal.SIGTERM)
+        d.await_exit(1)
+        answer = connection.getresponse()
+        assert answer.status == 503 and "stopping" in json.loads(answer.read())["error"]
+        assert "WARNING a model is still being loaded, which is not waited for" in d.log()
 
 
 # ---- a hung instance ------------------------------------------------------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ is served while requests come in."""
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -275,11 +277,36 @@ def test_nobody_may_change_a_server_that_does_not_say_so(tmp_path: Path, made: t
         until(lambda: rows(server, "m") == [("2", "READY")], "the new version")
 
 
+def test_compressed_bodies(tmp_path: Path, made: tuple[Version, Version]) -> None:
+    """As those of inference: inflated as they come, with the limit on what they become."""
+    made[0].put(tmp_path / "repository/m.xnor")
+    with serving(tmp_path) as server:
+        def post(path: str, body: bytes, coding: str) -> Any:
+            return server.request("POST", path, body, {"Content-Encoding": coding})
+
+        for coding, pack in (("gzip", gzip.compress), ("deflate", zlib.compress), ("x-gzip", gzip.compress)):
+            for level in (1, 0):
+                assert post("/v2/logging", pack(json.dumps({"log_verbose_level": level}).encode()), coding).json()["log_verbose_level"] == level
+            config = json.dumps({"parameters": {"config": json.dumps({"max_batch_size": 7}), "padding": "x" * 100000}}).encode()
+            assert post("/v2/repository/models/m/load", pack(config), coding).status == 200
+            assert server.get("/v2/models/m/config").json()["max_batch_size"] == 7
+            assert post("/v2/repository/models/m/load", b"", coding).status == 400  # not even the end of a stream
+            assert post("/v2/repository/models/m/load", pack(b""), coding).status == 200
+        good = gzip.compress(b'{"ready": true}')
+        for body, status, said in ((good[:-1], 400, "cut short"), (b"{}", 400, "not valid gzip"), (good + b"x", 400, "goes on after its end")):
+            answer = post("/v2/repository/index", body, "gzip")
+            assert answer.status == status and said in answer.error, answer
+        for size, status in ((128 * 1024, 200), (128 * 1024 + 1, 413), (50_000_000, 413)):
+            assert post("/v2/repository/index", gzip.compress(b'{"ready": true}'.ljust(size)), "gzip").status == status, size
+        assert post("/v2/repository/index", good, "gzip").json()[0]["name"] == "m"
+
+
 def test_bodies(tmp_path: Path, made: tuple[Version, Version]) -> None:
     made[0].put(tmp_path / "repository/m.xnor")
     with serving(tmp_path) as server:
         assert server.post("/v2/repository/models/m/load", b" " * (128 * 1024) + b"{}").status == 413
-        assert server.request("POST", "/v2/repository/index", b"{}", {"Content-Encoding": "br"}).status == 501
+        unknown = server.request("POST", "/v2/repository/index", b"{}", {"Content-Encoding": "br"})
+        assert unknown.status == 501 and unknown.headers["accept-encoding"] == "gzip, deflate"
         with contextlib.closing(server.connect()) as connection:  # longer than it may be, and the length not said before
             connection.sendall(b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ it asks again on a new one (9.3.1). How often that was is printed; on a fresh co
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lifecycle_support import FAST_INPUT, PATIENCE_S, XNORD, network, put_file, wait_until
+from lifecycle_support import FAST_INPUT, PATIENCE_S, XNORD, Threads, network, put_file, wait_until
 
 RESTARTS = int(os.environ.get("XN_RESTARTS", "50"))
 BUSY_CLIENTS, THINKING_CLIENTS = 6, 2
@@ -37,17 +38,15 @@ class Connection(http.client.HTTPConnection):
         self.sock = self.dial()
 
 
-class Clients:
+class Clients(Threads):
     """Threads that ask over and over."""
 
     def __init__(self, dial: Callable[[], socket.socket]) -> None:
-        self.dial, self.ending = dial, threading.Event()
+        self.dial = dial
         self.lock = threading.Lock()
         self.answers, self.again, self.closed, self.failures = 0, 0, 0, []  # type: int, int, int, list[str]
         pauses = [0.0] * BUSY_CLIENTS + [0.7] * THINKING_CLIENTS
-        self.threads = [threading.Thread(target=self._run, args=(pause,), daemon=True) for pause in pauses]
-        for thread in self.threads:
-            thread.start()
+        super().__init__([functools.partial(self._run, pause) for pause in pauses])
 
     def _ask(self, connection: Connection) -> bool:
         """Returns whether the connection goes on."""
@@ -86,12 +85,6 @@ class Clients:
                 with self.lock:
                     self.failures.append(repr(error))
         connection.close()
-
-    def end(self) -> None:
-        self.ending.set()
-        for thread in self.threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()
 
 
 def ask_pid(dial: Callable[[], socket.socket]) -> int:

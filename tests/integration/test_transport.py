@@ -14,6 +14,8 @@ import ssl
 import stat
 import subprocess
 import threading
+from collections.abc import Iterator
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,61 @@ def test_unix_socket_in_the_way(tmp_path: Path) -> None:
     assert "Address already in use" in start_fails(tmp_path, {"listen": [{"unix": "door"}]})
     assert path.read_text() == "precious"
     assert "a path may have 107 bytes" in start_fails(tmp_path, {"listen": [{"unix": "x" * 108}]})
+
+
+# ---- shared memory ------------------------------------------------------------------------------------------------------------------------------
+
+REGION = "/v2/systemsharedmemory/region/r"
+
+
+def address_beside_loopback() -> str:
+    """An IPv4 address of this machine that is not loopback's. What connects from it to a loopback address is, to who sees addresses alone, somebody else."""
+    done = subprocess.run(["hostname", "--all-ip-addresses"], capture_output=True, text=True, timeout=PATIENCE_S)
+    found = [one for one in done.stdout.split() if "." in one and not one.startswith("127.")]
+    if not found:
+        pytest.skip("this machine has no IPv4 address beside loopback's to come from (tests/unit/test_http_access.c tests the rule alone)")
+    return found[0]
+
+
+@pytest.fixture
+def memory() -> Iterator[shared_memory.SharedMemory]:
+    memory = shared_memory.SharedMemory(create=True, size=4096)
+    yield memory
+    memory.close()
+    memory.unlink()
+
+
+def share(connection: http.client.HTTPConnection, memory: shared_memory.SharedMemory) -> list[tuple[int, str]]:
+    """Register a region, ask for inference from it, and unregister it; what each was answered."""
+    infer = {"inputs": [{"name": "image", "shape": [1, 4, 4, 1], "datatype": "UINT8", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 16}}]}
+    said = [ask(connection, "POST", path, json.dumps(body).encode()) for path, body in (
+        (f"{REGION}/register", {"key": memory.name, "byte_size": 16}), ("/v2/models/net/infer", infer), (f"{REGION}/unregister", {}), ("/v2/systemsharedmemory/unregister", {}))]
+    return [(status, body.decode()) for status, _, body in said]
+
+
+def test_shared_memory_is_for_this_machine(tmp_path: Path, memory: shared_memory.SharedMemory) -> None:
+    """By loopback and by a unix socket, unless configured otherwise; a client that comes from elsewhere gets 403, also for a region that is there, and is served
+    in all else."""
+    with daemon(tmp_path, {"models": models(tmp_path), "listen": [TCP, {"unix": "door"}]}) as d:
+        for connection in (d.connect(), UnixConnection(tmp_path / "door")):
+            assert [status for status, _ in share(connection, memory)] == [200] * 4
+        assert ask(d.connect(), "POST", f"{REGION}/register", json.dumps({"key": memory.name, "byte_size": 16}).encode())[0] == 200
+        other = http.client.HTTPConnection("127.0.0.1", d.port, timeout=PATIENCE_S, source_address=(address_beside_loopback(), 0))
+        for status, said in share(other, memory):
+            assert status == 403 and "shared memory is for clients on this machine" in said and "send the tensors in the request" in said, said
+        assert [one["name"] for one in json.loads(d.get("/v2/systemsharedmemory/status")[1])] == ["r"]  # it is still there
+        assert d.metric("xnord_requests_rejected_total", reason="forbidden") == 4
+        assert ask(other, "POST", "/infer", FAST_INPUT)[0] == 200
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_shared_memory_for_all_or_nobody(tmp_path: Path, memory: shared_memory.SharedMemory, setting: str) -> None:
+    with daemon(tmp_path, {"models": models(tmp_path), "shared_memory": setting}) as d:
+        connections = [d.connect(), http.client.HTTPConnection("127.0.0.1", d.port, timeout=PATIENCE_S, source_address=(address_beside_loopback(), 0))]
+        for connection in connections:
+            said = share(connection, memory)
+            assert [status for status, _ in said] == ([200] * 4 if setting == "on" else [501, 400, 200, 200]), said
+        assert ("system_shared_memory" in json.loads(d.get("/v2")[1])["extensions"]) == (setting == "on")
 
 
 # ---- TLS ----------------------------------------------------------------------------------------------------------------------------------------
@@ -392,8 +449,29 @@ def test_xnorctl_through_every_door(authority: Path) -> None:
         assert "the token is not known here" in ctl(authority, "models", *unix, XNORD_TOKEN="guess").stderr
         assert "not a token" in ctl(authority, "models", *unix, XNORD_TOKEN="a b").stderr
         assert "No such file" in ctl(authority, "models", *unix, "--token-file", "nothing").stderr
-        load = ctl(authority, "bench", *unix, "--token-file", "token", "--count", "200", "--warmup", "0", "--json")
-        assert load.returncode == 0 and json.loads(load.stdout)["errors"] in ({}, []), load.stdout + load.stderr
+
+
+def test_xnorctl_sends_load_through_every_door(authority: Path) -> None:
+    """bench and eval, which have sockets of their own: in many requests on each connection, with bodies and answers over a TLS record's size, and with the same trust."""
+    made = json.loads(ctl(authority, "token", "cam", "--roles", "infer,read", "--json").stdout)
+    put_file(authority / "tokens", (made["line"] + "\n").encode())
+    (authority / "tokens").chmod(0o600)
+    (authority / "labelled/0").mkdir(parents=True)
+    for i in range(40):
+        (authority / f"labelled/0/{i}.bin").write_bytes(bytes([i] * 16))
+    with daemon(authority, {"models": models(authority), "listen": [TLS, {"unix": "door"}, TCP], "tokens": "tokens", "limits": {"images_per_request": 1024}}) as d:
+        tls, unix = ["--url", f"https://127.0.0.1:{d.port}"], ["--url", f"unix:{authority}/door"]
+        for door in ([*tls, "--cacert", "ca.pem"], [*tls, "--insecure"], unix):
+            for images in ("1", "300"):
+                load = ctl(authority, "bench", *door, "--count", "50", "--warmup", "0", "--concurrency", "3", "--images", images, "--json", XNORD_TOKEN=made["token"])
+                assert load.returncode == 0, load.stderr
+                said = json.loads(load.stdout)
+                assert said["requests"] == 50 and not said["errors"], said
+            right = ctl(authority, "eval", "labelled", *door, "--json", XNORD_TOKEN=made["token"])
+            assert right.returncode == 0 and json.loads(right.stdout)["images"] == 40, right.stdout + right.stderr
+            assert "this needs a token" in ctl(authority, "bench", *door, "--count", "1").stderr
+        for command in (["bench", "--count", "1"], ["eval", "labelled"]):
+            assert "--cacert names the authorities" in ctl(authority, *command, *tls, XNORD_TOKEN=made["token"]).stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a b"], [".a"], ["a" * 64], ["a", "--roles", ""], ["a", "--roles", "infer,"], ["a", "--roles", "boss"]], ids=str)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Tokens (their file, the header, roles, a list that is replaced under readers) and the table of clients' limits. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -7,14 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "common/clock.h"
-#include "daemon/http/clients.h"
-#include "daemon/http/tokens.h"
+#include "daemon/http/internal.h"
 
 #define HASH_OF_A "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 #define HASH_OF_B "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"
@@ -322,6 +323,72 @@ static void test_many_threads(void **state)
     xn_clients_free(crowd.clients);
 }
 
+/* ---- shared memory ------------------------------------------------------------------------------------------------ */
+
+/* "" is a unix socket. */
+static struct sockaddr_storage address_of(const char *text)
+{
+    struct sockaddr_storage storage = {.ss_family = AF_UNIX};
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&storage;
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&storage;
+
+    if (strchr(text, ':')) {
+        v6->sin6_family = AF_INET6;
+        assert_int_equal(inet_pton(AF_INET6, text, &v6->sin6_addr), 1);
+    } else if (text[0]) {
+        v4->sin_family = AF_INET;
+        assert_int_equal(inet_pton(AF_INET, text, &v4->sin_addr), 1);
+    }
+    return storage;
+}
+
+static void test_who_is_on_this_machine(void **state)
+{
+    static const struct {
+        const char *peer, *own;
+        bool local;
+    } cases[] = {
+        {"", "", true},
+        {"127.0.0.1", "127.0.0.1", true},
+        {"127.9.8.7", "127.0.0.1", true},
+        {"192.0.2.1", "192.0.2.1", true}, /* of this machine, by its own address */
+        {"192.0.2.2", "192.0.2.1", false},
+        {"128.0.0.1", "192.0.2.1", false},
+        {"0.0.0.127", "192.0.2.1", false},
+        {"::1", "::1", true},
+        {"2001:db8::1", "2001:db8::1", true},
+        {"2001:db8::2", "2001:db8::1", false},
+        {"fe80::1", "::1", false},
+        {"::ffff:127.0.0.1", "::ffff:127.0.0.1", true}, /* IPv4 at a socket of :: */
+        {"::ffff:192.0.2.2", "::ffff:192.0.2.1", false},
+        {"::127.0.0.1", "::ffff:192.0.2.1", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < XN_ARRAY_LEN(cases); i++) {
+        struct sockaddr_storage peer = address_of(cases[i].peer), own = address_of(cases[i].own);
+        assert_int_equal(xn_http_is_local((struct sockaddr *)&peer, (struct sockaddr *)&own), cases[i].local);
+    }
+    struct sockaddr_storage unknown = {.ss_family = AF_UNSPEC}, zero = address_of("0.0.0.0");
+    assert_false(xn_http_is_local((struct sockaddr *)&zero, (struct sockaddr *)&unknown));
+    assert_true(xn_http_is_local(NULL, (struct sockaddr *)&unknown));
+}
+
+static void test_who_may_share_memory(void **state)
+{
+    struct xn_config config = {.shared_memory = XN_SHARED_LOCAL};
+    struct xn_link here = {.local = true}, there = {.local = false};
+
+    (void)state;
+    assert_int_equal(xn_http_may_share(&config, &here, &error), 0);
+    assert_int_equal(xn_http_may_share(&config, &there, &error), -EPERM);
+    assert_non_null(strstr(error.text, "set shared_memory to \"on\""));
+    assert_int_equal(xn_http_may_share(&config, NULL, &error), -EPERM);
+    config.shared_memory = XN_SHARED_ON;
+    assert_int_equal(xn_http_may_share(&config, &there, &error), 0);
+    assert_int_equal(xn_http_may_share(&config, NULL, &error), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +403,8 @@ int main(void)
         cmocka_unit_test(test_requests_a_second),
         cmocka_unit_test(test_the_table_cannot_be_filled),
         cmocka_unit_test(test_many_threads),
+        cmocka_unit_test(test_who_is_on_this_machine),
+        cmocka_unit_test(test_who_may_share_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,12 +162,30 @@ static void test_statuses(void **state)
     }
 }
 
+/* A full queue alone is answered as the configuration says; how it is counted, and when to come again, stay. */
+static void test_configured_statuses(void **state)
+{
+    struct xn_config config;
+
+    (void)state;
+    xn_config_init(&config);
+    assert_int_equal(xn_status_configured(&config, -ENOBUFS).code, 503);
+    config.http.queue_full_status = XN_QUEUE_FULL_429;
+    struct xn_status full = xn_status_configured(&config, -ENOBUFS);
+    assert_int_equal(full.code, 429);
+    assert_int_equal(full.reject, XN_REJECT_QUEUE_FULL);
+    assert_int_equal(full.retry_after_s, xn_status_of(-ENOBUFS).retry_after_s);
+    assert_int_equal(xn_status_configured(&config, -EBUSY).code, 503);
+    assert_int_equal(xn_status_configured(&config, -EAGAIN).code, 503);
+    xn_config_done(&config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strings),  cmocka_unit_test(test_strings_come_back), cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_doubles),  cmocka_unit_test(test_floats_come_back),  cmocka_unit_test(test_overflow),
-        cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_strings),  cmocka_unit_test(test_strings_come_back),   cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_doubles),  cmocka_unit_test(test_floats_come_back),    cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_statuses), cmocka_unit_test(test_configured_statuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

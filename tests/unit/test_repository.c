@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The model repository: what its folder may look like, which versions are served, that bad files change nothing and are told with their reason, and what calls do. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -214,6 +215,11 @@ static int unload(const char *name)
     return await_call(xn_repository_unload(bed.repository, name, done, NULL));
 }
 
+static int reload(struct xn_config *config)
+{
+    return await_call(xn_repository_reload(bed.repository, config, done, NULL));
+}
+
 /* ---- tests -------------------------------------------------------------------------------------------------------- */
 
 static void test_both_layouts(void **state)
@@ -352,7 +358,6 @@ static void test_calls(void **state)
 
 static void test_unloaded_stays_unloaded(void **state)
 {
-    struct xn_error error;
     (void)state;
 
     write_network("a.xnor", "1", true);
@@ -363,7 +368,7 @@ static void test_unloaded_stays_unloaded(void **state)
     write_network("b.xnor", "2", true);
     await("b", "2", XN_MODEL_READY, ""); /* the folder was looked at */
     assert_false(serves("a", NULL));
-    assert_int_equal(xn_repository_reload(bed.repository, &bed.config, &error), 0);
+    assert_int_equal(reload(&bed.config), 0);
     assert_true(serves("a", "2"));
 }
 
@@ -387,7 +392,7 @@ static void test_the_configuration_goes_first(void **state)
     xn_config_init(&without);
     without.repository.path = strdup(bed.folder);
     without.repository.poll_ms = 1;
-    assert_int_equal(xn_repository_reload(bed.repository, &without, &error), 0);
+    assert_int_equal(reload(&without), 0);
     xn_config_done(&without);
     assert_true(is("a", "1", XN_MODEL_READY, "")); /* now it is the folder's */
 }
@@ -396,9 +401,44 @@ static void test_the_stop_answers_what_waits(void **state)
 {
     (void)state;
     open_repository();
-    xn_repository_stop(bed.repository);
+    assert_false(xn_repository_ended(bed.repository));
+    assert_true(xn_repository_stop(bed.repository, XN_NEVER_NS));
+    assert_true(xn_repository_ended(bed.repository));
     assert_int_equal(xn_repository_load(bed.repository, "a", strdup("{}"), done, NULL), -ESHUTDOWN);
+    assert_int_equal(xn_repository_reload(bed.repository, &bed.config, done, NULL), -ESHUTDOWN);
     assert_int_equal(bed.n_ended, 0);
+}
+
+/* Its config.json is a FIFO that nobody writes to: whoever opens it waits. */
+static void test_a_load_that_hangs(void **state)
+{
+    char path[128];
+
+    (void)state;
+    bed.config.repository.poll_ms = 0;
+    open_repository();
+    make_folder("h");
+    make_folder("h/1");
+    write_network("h/1/model.xnor", "1", true);
+    snprintf(path, sizeof(path), "%s/h/config.json", bed.folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(xn_repository_load(bed.repository, "h", NULL, done, NULL), 0);
+    await("h", "", XN_MODEL_LOADING, "");
+    assert_int_equal(xn_repository_unload(bed.repository, "h", done, NULL), 0);
+    assert_int_equal(xn_repository_reload(bed.repository, &bed.config, done, NULL), 0);
+    assert_int_equal(xn_repository_reload(bed.repository, &bed.config, done, NULL), -EBUSY);
+    assert_int_equal(bed.n_ended, 0);
+
+    assert_false(xn_repository_stop(bed.repository, xn_clock_now_ns()));
+    assert_int_equal(bed.n_ended, 3);
+    assert_int_equal(bed.status, -ESHUTDOWN);
+    assert_false(xn_repository_ended(bed.repository));
+    int fd = open(path, O_WRONLY); /* the load goes on, and comes to nothing that anybody hears of */
+    assert_true(fd >= 0);
+    close(fd);
+    assert_true(xn_repository_stop(bed.repository, XN_NEVER_NS));
+    assert_int_equal(bed.n_ended, 3);
+    bed.n_ended = 0;
 }
 
 static void test_no_folder(void **state)
@@ -425,6 +465,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unloaded_stays_unloaded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_configuration_goes_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_stop_answers_what_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_load_that_hangs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_folder, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

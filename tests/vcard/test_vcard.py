@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,26 @@ def run(build: Path, options: str, *case: object) -> str:
     assert f"ok - {case[0]}" in done.stdout
     assert "WARNING: ThreadSanitizer" not in done.stderr, done.stderr[-8000:]
     return done.stdout
+
+
+@contextlib.contextmanager
+def running(arguments: list[object], status: int = 0, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the test, by SIGTERM where the test has not seen to it, whatever became of the test; it has to end with `status`."""
+    process = subprocess.Popen([str(word) for word in arguments], env=environment(), text=True, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            ended = process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            if process.stdout:
+                process.stdout.close()
+    assert ended == status
 
 
 @pytest.fixture(params=BUILDS, ids=lambda build: build.name)
@@ -205,28 +226,24 @@ def test_power(tmp_path: Path) -> None:
     sensor, stats = tmp_path / "sys" / devices / "ffff:01:00.1/hwmon/hwmon0/power1_input", tmp_path / "stats.json"
     seen = []
     options = f"--power 10,30 --fault hang@2 --revive-ms 100 --stats {stats}"
-    with subprocess.Popen([BUILD / "xnor-vcard", "serve", *options.split(), tmp_path]) as process:
-        try:
-            wait_for(sensor.exists, "no sensor")
-            mine = {**environment(), "XILINX_XRT": str(BUILD / "vcard/xrt"), "XNOR_VCARD_DIR": str(tmp_path), "XNOR_VCARD_CARDS": "1", "XNOR_VCARD_XCLBIN": str(tmp_path / "xnor.xclbin")}
-            with subprocess.Popen([BUILD / "tests/vcard/card_test", "hang"], env=mine, stdout=subprocess.DEVNULL) as busy:
-                while busy.poll() is None:  # a hung unit is busy for more than half a second
-                    seen.append(int(sensor.read_text()))
-                    time.sleep(0.01)
-                assert busy.returncode == 0
-            assert max(seen) > 25_000_000, max(seen)
-            # Energy is the same model's: idle power all the time, and what being busy adds to it. A dead card has no sensor.
-            after = before = read_stats(stats)
-            while after["uptime_s"] < before["uptime_s"] + 0.5:
-                time.sleep(0.02)
-                after = read_stats(stats)
-            assert after["cards"][0]["energy_j"] - before["cards"][0]["energy_j"] == pytest.approx(10 * (after["uptime_s"] - before["uptime_s"]), rel=0.02)
-            os.kill(after["cards"][0]["process"], signal.SIGKILL)
-            wait_for(lambda: not sensor.exists(), "a dead card has a sensor")
-            wait_for(sensor.exists, "a card that is back has none")
-        finally:
-            process.terminate()
-    assert process.returncode == 0
+    with running([BUILD / "xnor-vcard", "serve", *options.split(), tmp_path]):
+        wait_for(sensor.exists, "no sensor")
+        mine = {**environment(), "XILINX_XRT": str(BUILD / "vcard/xrt"), "XNOR_VCARD_DIR": str(tmp_path), "XNOR_VCARD_CARDS": "1", "XNOR_VCARD_XCLBIN": str(tmp_path / "xnor.xclbin")}
+        with subprocess.Popen([BUILD / "tests/vcard/card_test", "hang"], env=mine, stdout=subprocess.DEVNULL) as busy:
+            while busy.poll() is None:  # a hung unit is busy for more than half a second
+                seen.append(int(sensor.read_text()))
+                time.sleep(0.01)
+            assert busy.returncode == 0
+        assert max(seen) > 25_000_000, max(seen)
+        # Energy is the same model's: idle power all the time, and what being busy adds to it. A dead card has no sensor.
+        after = before = read_stats(stats)
+        while after["uptime_s"] < before["uptime_s"] + 0.5:
+            time.sleep(0.02)
+            after = read_stats(stats)
+        assert after["cards"][0]["energy_j"] - before["cards"][0]["energy_j"] == pytest.approx(10 * (after["uptime_s"] - before["uptime_s"]), rel=0.02)
+        os.kill(after["cards"][0]["process"], signal.SIGKILL)
+        wait_for(lambda: not sensor.exists(), "a dead card has a sensor")
+        wait_for(sensor.exists, "a card that is back has none")
 
 
 @pytest.mark.parametrize("script,status", [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137)])
@@ -257,21 +274,21 @@ def test_signals_reach_the_command(tmp_path: Path) -> None:
     """The command ends as it likes, then the cards; nothing is left behind."""
     started = tmp_path / "started"
     script = f"trap 'echo got it; exit 5' TERM; echo $XNOR_VCARD_DIR $XILINX_XRT > {started}.new; mv {started}.new {started}; while :; do sleep 0.05; done"
-    with subprocess.Popen(command(BUILD, "--cards 2", "sh", "-c", script), stdout=subprocess.PIPE, text=True) as process:
+    with running([*command(BUILD, "--cards 2", "sh", "-c", script)], 5, stdout=subprocess.PIPE) as process:
         wait_for(started.exists, "no start")
         folder, xrt = map(Path, started.read_text().split())
         assert (folder / "card-0").is_socket() and (folder / "card-1").is_socket() and (folder / "xnor.xclbin").exists()
         assert (xrt / "lib/libxrt_core.so.2").exists()
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == "got it\n"
-    assert process.returncode == 5
+        assert process.stdout and process.stdout.read() == "got it\n"
+        process.wait(TIMEOUT_S)
     assert not folder.exists()
 
 
 def test_serve(tmp_path: Path) -> None:
     """Cards without a command, for programs that are started elsewhere; a card that was killed comes back."""
     stats = tmp_path / "stats.json"
-    with subprocess.Popen([BUILD / "xnor-vcard", "serve", "--revive-ms", "50", "--stats", stats, tmp_path]) as process:
+    with running([BUILD / "xnor-vcard", "serve", "--revive-ms", "50", "--stats", stats, tmp_path]):
         wait_for(lambda: stats.exists() and (tmp_path / "card-0").is_socket(), "no card")
         first = read_stats(stats)["cards"][0]["process"]
         os.kill(first, signal.SIGKILL)
@@ -280,8 +297,6 @@ def test_serve(tmp_path: Path) -> None:
                     "XNOR_VCARD_XCLBIN": str(tmp_path / "xnor.xclbin")}
         done = subprocess.run([BUILD / "tests/vcard/card_test", "end"], env=programs, capture_output=True, text=True, timeout=TIMEOUT_S)
         assert done.returncode == 0, done.stdout + done.stderr
-        process.terminate()
-    assert process.returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stats.json"]
 
 
@@ -294,7 +309,7 @@ def test_garbage(build: Path, tmp_path: Path, seed: int) -> None:
     """A host that sends anything, on several connections, some of which end in the middle: the card goes on serving others."""
     random = Random(seed)
     values = [0, 1, 2, 31, 32, 33, 0x800000, 0x800010, 0x80FFFC, 0x810000, 0x82FFFF, 2**32 - 1, 0x4000000000, 0x4000000FFF, 2**63, 2**64 - 1]
-    with subprocess.Popen([build / "xnor-vcard", "serve", "--units", "2", "--memory", "16", tmp_path], env=environment()) as process:
+    with running([build / "xnor-vcard", "serve", "--units", "2", "--memory", "16", tmp_path]) as process:
         wait_for((tmp_path / "xnor.xclbin").exists, "no start")
         wait_for((tmp_path / "card-0").is_socket, "no card")
         time.sleep(0.05)
@@ -315,8 +330,6 @@ def test_garbage(build: Path, tmp_path: Path, seed: int) -> None:
         done = subprocess.run([build / "tests/vcard/card_test", "end", "2"], env=programs, capture_output=True, text=True, timeout=TIMEOUT_S)
         assert done.returncode == 0, done.stdout + done.stderr
         assert sorted(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()) == first, "the card died"
-        process.terminate()
-    assert process.returncode == 0
 
 
 class Host:
@@ -359,19 +372,12 @@ UNITS, MEMORY = 0x800000, 0x4000000000
 @contextlib.contextmanager
 def served(build: Path, folder: Path, options: str) -> Iterator[Host]:
     """A card; at the end it must still live."""
-    with subprocess.Popen([build / "xnor-vcard", "serve", *options.split(), folder], env=environment()) as process:
-        host = None
-        try:
-            wait_for((folder / "card-0").is_socket, "no card")
-            wait_for(lambda: connects(folder / "card-0"), "no card")
-            host = Host(folder / "card-0")
+    with running([build / "xnor-vcard", "serve", *options.split(), folder]):
+        wait_for((folder / "card-0").is_socket, "no card")
+        wait_for(lambda: connects(folder / "card-0"), "no card")
+        with contextlib.closing(Host(folder / "card-0")) as host:
             yield host
             assert host.ask(READ, UNITS)[0] == 0, "the card died"
-        finally:
-            if host:
-                host.close()
-            process.terminate()
-    assert process.returncode == 0
 
 
 def connects(path: Path) -> bool:
