@@ -41,6 +41,11 @@ static double least(const struct sim_result *r)
     return least;
 }
 
+static double measured(enum sim_measure measure, const struct sim_scenario *s, const struct sim_result *r)
+{
+    return measure == SIM_ITEMS ? goodput(s, r) : measure == SIM_WORK ? work(s, r) : least(r);
+}
+
 /* ---- settings of peers -------------------------------------------------------------------------------------------- */
 
 static const uint32_t batches[] = {4, 8, 16, 32}, limits[] = {16, 64, 256, 0};
@@ -112,7 +117,8 @@ static void describe(const struct sim_policy *policy, const struct sim_knobs *k,
 /* ---- running ------------------------------------------------------------------------------------------------------ */
 
 static int best_of(const struct sim_scenario *s, const struct sim_trace *trace, const struct sim_policy *policy,
-                   const struct sim_knobs *knobs, uint32_t n, double *ret_goodput, struct line *ret_line)
+                   enum sim_measure measure, const struct sim_knobs *knobs, uint32_t n, double *ret_reached,
+                   struct line *ret_line)
 {
     struct sim_options options = {0};
     struct sim_result result;
@@ -125,8 +131,8 @@ static int best_of(const struct sim_scenario *s, const struct sim_trace *trace, 
             fprintf(stderr, "%s, %s: %s\n", s->name, policy->name, result.violation);
             r = -EPROTO;
         }
-        ret_goodput[i] = goodput(s, &result);
-        if (r == 0 && (i == 0 || goodput(s, &result) > goodput(s, &ret_line->result))) {
+        ret_reached[i] = measured(measure, s, &result);
+        if (r == 0 && (i == 0 || ret_reached[i] > measured(measure, s, &ret_line->result))) {
             ret_line->result = result;
             describe(policy, &knobs[i], ret_line->setting, sizeof(ret_line->setting));
         }
@@ -152,7 +158,7 @@ static const struct contender {
 
 #define CONTENDERS XN_ARRAY_LEN(contenders)
 
-/* What each setting reached of the clairvoyant's goodput: summed over the traces of a comparison, for the setting that is best when one has to do for all of them. */
+/* What each setting reached (of items: of the clairvoyant's): summed over the traces of a comparison, for the setting that is best when one has to do for all of them. */
 struct sums {
     uint32_t traces;
     double reached[CONTENDERS][SETTINGS_MAX];
@@ -237,13 +243,13 @@ static int compare_trace(const struct sim_comparison *c, const struct sim_scenar
         if (!wanted(c->policy, contenders[i].policy->name))
             continue;
         uint32_t n = contenders[i].settings(knobs);
-        r = best_of(s, trace, contenders[i].policy, knobs, n, reached, &line);
+        r = best_of(s, trace, contenders[i].policy, c->measure, knobs, n, reached, &line);
         for (uint32_t k = 0; k < n; k++)
-            sums->reached[i][k] += reached[k] / goodput(s, &bound.result);
+            sums->reached[i][k] += c->measure == SIM_ITEMS ? reached[k] / goodput(s, &bound.result) : reached[k];
         if (r == 0)
             print_line(c->format, s, load, &line);
     }
-    if (r == 0)
+    if (r == 0 && c->measure == SIM_ITEMS) /* the clairvoyant says no more */
         print_line(c->format, s, load, &bound);
     sums->traces++;
     return r;
@@ -254,9 +260,12 @@ static void print_sums(const struct sim_comparison *c, const struct sums *sums)
 {
     static struct sim_knobs knobs[SETTINGS_MAX];
 
-    printf("\n| policy | of the clairvoyant, mean of %u traces | the one setting for all of them |\n| --- | ---: | --- "
-           "|\n",
-           sums->traces);
+    static const char *const heads[] = {[SIM_ITEMS] = "of the clairvoyant's items",
+                                        [SIM_WORK] = "of the fleet's work",
+                                        [SIM_LEAST] = "the least that a client got"};
+
+    printf("\n| policy | %s, mean of %u traces | the one setting for all of them |\n| --- | ---: | --- |\n",
+           heads[c->measure], sums->traces);
     for (size_t i = 0; i < CONTENDERS; i++) {
         uint32_t n = contenders[i].settings(knobs), best = 0;
         char setting[160];
@@ -305,6 +314,130 @@ int sim_compare(const struct sim_comparison *comparison)
     return r < 0 || any ? r : -ENOENT;
 }
 
+/* ---- what is sustained -------------------------------------------------------------------------------------------- */
+
+#define SUSTAINED_SHARE 0.99
+#define LOAD_STEP       0.01
+#define LOAD_STEPS      150
+
+/* One of `n` settings with which every client gets nearly all of what it asks; n: there is none. `first` is tried first. */
+static int sustaining(const struct sim_scenario *s, const struct sim_trace *trace, const struct sim_policy *policy,
+                      const struct sim_knobs *knobs, uint32_t n, uint32_t first, uint32_t *ret_index)
+{
+    struct sim_options options = {0};
+    struct sim_result result;
+
+    *ret_index = n;
+    for (uint32_t i = 0; i < n && *ret_index == n; i++) {
+        uint32_t k = (first + i) % n;
+        int r = sim_run(s, trace, policy, &knobs[k], &options, &result);
+        if (r < 0)
+            return r;
+        if (least(&result) >= SUSTAINED_SHARE)
+            *ret_index = k;
+    }
+    return 0;
+}
+
+struct search {
+    const struct sim_comparison *comparison;
+    const char *scenario;
+    const struct contender *contender; /* NULL: the clairvoyant */
+    uint32_t setting;                  /* of the highest load so far that was sustained */
+};
+
+static int sustains(struct search *search, double load, bool *ret_yes)
+{
+    static struct sim_knobs knobs[SETTINGS_MAX];
+    struct sim_scenario s;
+    struct sim_trace trace;
+    uint32_t n = search->contender ? search->contender->settings(knobs) : 0, index = n;
+    uint64_t done = 0;
+    int r = sim_scenario_named(search->scenario, load, search->comparison->seed, &s);
+
+    if (r < 0)
+        return r;
+    s.duration_ns = (uint64_t)(search->comparison->seconds * 1e9);
+    r = sim_trace_new(&s, &trace);
+    if (r == 0 && search->contender)
+        r = sustaining(&s, &trace, search->contender->policy, knobs, n, search->setting, &index);
+    else if (r == 0)
+        r = sim_clairvoyant(&s, &trace, &done);
+    *ret_yes = search->contender ? index < n : (double)done >= SUSTAINED_SHARE * (double)trace.items;
+    if (index < n)
+        search->setting = index;
+    sim_trace_done(&trace);
+    sim_scenario_done(&s);
+    return r;
+}
+
+/* By halving: taken for granted that who sustains a load sustains less, too. */
+static int search_load(struct search *search, double *ret_load)
+{
+    uint32_t low = 0, high = LOAD_STEPS + 1; /* in steps: sustained; not */
+    int r = 0;
+
+    while (r == 0 && high - low > 1) {
+        uint32_t middle = (low + high) / 2;
+        bool yes;
+        r = sustains(search, middle * LOAD_STEP, &yes);
+        *(yes ? &low : &high) = middle;
+    }
+    *ret_load = low * LOAD_STEP;
+    return r;
+}
+
+static int sustain_one(const struct sim_comparison *c, const char *scenario, const struct contender *contender)
+{
+    static struct sim_knobs knobs[SETTINGS_MAX];
+    struct search search = {.comparison = c, .scenario = scenario, .contender = contender};
+    const char *policy = contender ? contender->policy->name : "clairvoyant";
+    char setting[160] = "none";
+    double load;
+
+    if (contender && !wanted(c->policy, policy))
+        return 0;
+    int r = search_load(&search, &load);
+    if (r < 0)
+        return r;
+    if (contender && load > 0) {
+        (void)contender->settings(knobs);
+        describe(contender->policy, &knobs[search.setting], setting, sizeof(setting));
+    }
+    if (c->format == SIM_TABLE)
+        printf("| %s | %s | %.2f | %s |\n", scenario, policy, load, setting);
+    else if (c->format == SIM_JSON)
+        printf("  {\"scenario\": \"%s\", \"policy\": \"%s\", \"load\": %.2f, \"setting\": \"%s\"},\n", scenario, policy,
+               load, setting);
+    else
+        printf("%s,%s,%.2f,\"%s\"\n", scenario, policy, load, setting);
+    fflush(stdout);
+    return 0;
+}
+
+int sim_compare_sustained(const struct sim_comparison *comparison)
+{
+    int r = 0;
+    bool any = false;
+
+    fputs(comparison->format == SIM_TABLE
+              ? "| trace | policy | load | a setting that does it |\n| --- | --- | ---: | --- |\n"
+          : comparison->format == SIM_JSON ? "[\n"
+                                           : "scenario,policy,load,setting\n",
+          stdout);
+    for (uint32_t i = 0; r == 0 && sim_scenario_names[i]; i++) {
+        if (!wanted(comparison->scenario, sim_scenario_names[i]))
+            continue;
+        any = true;
+        for (size_t k = 0; r == 0 && k < CONTENDERS; k++)
+            r = sustain_one(comparison, sim_scenario_names[i], &contenders[k]);
+        if (r == 0)
+            r = sustain_one(comparison, sim_scenario_names[i], NULL);
+    }
+    print_foot(comparison->format);
+    return r < 0 || any ? r : -ENOENT;
+}
+
 /* ---- saving ------------------------------------------------------------------------------------------------------- */
 
 /* Three ways to run: for speed; with a cap that lets all run at once, so that only the choice of instances and batches changes; and with a budget of half of what the fleet may draw. */
@@ -333,7 +466,7 @@ static int save_one(const struct sim_comparison *c, double load, size_t how)
     s.eco_delay_us = savings[how].delay_us;
     r = sim_trace_new(&s, &trace);
     if (r == 0)
-        r = best_of(&s, &trace, &sim_xnord, &knobs, 1, &reached, &line);
+        r = best_of(&s, &trace, &sim_xnord, SIM_ITEMS, &knobs, 1, &reached, &line);
     if (r == 0) {
         line.policy = savings[how].name;
         print_line(c->format, &s, load, &line);

@@ -210,8 +210,7 @@ struct sim_record {
 
 struct sim_result {
     uint64_t items, outcomes[SIM_OUTCOMES];
-    uint64_t client_done[SIM_CLIENTS_MAX], client_items[SIM_CLIENTS_MAX];
-    uint64_t model_done[SIM_MODELS_MAX];
+    uint64_t client_done[SIM_CLIENTS_MAX], client_items[SIM_CLIENTS_MAX], model_done[SIM_MODELS_MAX];
     uint64_t batches, images;
     uint64_t refused_full, refused_time, refused_share;
     uint64_t latency[SIM_LATENCY_BUCKETS]; /**< of what ran to the end */
@@ -256,11 +255,19 @@ XN_MUST_CHECK int sim_check_seed(uint64_t seed, const struct sim_policy *policy,
 
 enum sim_format { SIM_TABLE, SIM_JSON, SIM_CSV };
 
+/** What a comparison is by: each peer's setting is the one with the most of it. */
+enum sim_measure {
+    SIM_ITEMS, /**< items done in time */
+    SIM_WORK, /**< their work: the time that the whole fleet takes for them in full batches, of the time of the trace */
+    SIM_LEAST /**< done in time of what was asked, by the client who got the least of that */
+};
+
 struct sim_comparison {
     enum sim_format format;
     const char *scenario; /**< NULL: all */
     const char *policy;   /**< NULL: all */
-    const double *loads;  /**< [n_loads] */
+    enum sim_measure measure;
+    const double *loads; /**< [n_loads] */
     uint32_t n_loads;
     double seconds; /**< of each trace */
     uint64_t seed;
@@ -268,6 +275,10 @@ struct sim_comparison {
 
 /** Run the policies on the same traces and print what comes of it. Errors: -ENOMEM, -EPROTO (a policy broke a rule; the text is on stderr), -ENOENT (no such scenario). */
 XN_MUST_CHECK int sim_compare(const struct sim_comparison *comparison);
+
+/** The highest load, to 0.01, at which every client gets at least 99 % of what it asks in time, for each policy at its best setting for that load, and for the clairvoyant by all items together.
+ *  Prints and fails as sim_compare does; `loads` is not read. */
+XN_MUST_CHECK int sim_compare_sustained(const struct sim_comparison *comparison);
 
 /** daemon/sched with and without saving, on the fleet of "bursty-gateway" and others: joules an inference against the load. Prints as sim_compare does. */
 XN_MUST_CHECK int sim_compare_saving(const struct sim_comparison *comparison);

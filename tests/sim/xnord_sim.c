@@ -12,7 +12,9 @@ static const char usage[] =
     "usage: xnord-sim check  [--seed N] [--seeds COUNT] [--trace]   random scenarios under daemon/sched, all "
     "invariants\n"
     "       xnord-sim run SCENARIO [--load L] [--seconds S] [--seed N] [--trace]   one trace of the comparison\n"
-    "       xnord-sim compare [SCENARIO] [--policy P] [--load L,...] [--seconds S] [--seed N] [--json | --csv]\n"
+    "       xnord-sim compare [SCENARIO] [--policy P] [--by items | work | least] [--load L,...] [--seconds S] [--seed "
+    "N] [--json | --csv]\n"
+    "       xnord-sim sustain [SCENARIO] [--policy P] [--seconds S] [--seed N] [--json | --csv]\n"
     "       xnord-sim saving  [SCENARIO] [--load L,...] [--seconds S] [--seed N] [--json | --csv]\n"
     "scenarios: ";
 
@@ -45,6 +47,18 @@ static bool parse_loads(struct arguments *a, char *text)
     return a->comparison.n_loads > 0;
 }
 
+static bool parse_measure(const char *text, enum sim_measure *ret_measure)
+{
+    static const char *const names[] = {[SIM_ITEMS] = "items", [SIM_WORK] = "work", [SIM_LEAST] = "least"};
+
+    for (size_t i = 0; i < XN_ARRAY_LEN(names); i++)
+        if (strcmp(text, names[i]) == 0) {
+            *ret_measure = (enum sim_measure)i;
+            return true;
+        }
+    return false;
+}
+
 /* An option with a value. */
 static bool parse_value(struct arguments *a, const char *name, char *value)
 {
@@ -56,6 +70,8 @@ static bool parse_value(struct arguments *a, const char *name, char *value)
         a->comparison.seconds = atof(value);
     else if (strcmp(name, "--policy") == 0)
         a->comparison.policy = value;
+    else if (strcmp(name, "--by") == 0)
+        return parse_measure(value, &a->comparison.measure);
     else if (strcmp(name, "--load") == 0)
         return parse_loads(a, value);
     else
@@ -92,6 +108,17 @@ static void print_result(const struct sim_result *r)
     printf("; %llu batches; %llu events, of them %llu wakes, %llu for nothing; hash %016llx\n",
            (unsigned long long)r->batches, (unsigned long long)r->steps, (unsigned long long)r->wakes,
            (unsigned long long)r->idle_wakes, (unsigned long long)r->hash);
+}
+
+/* What each client got in time. */
+static void print_clients(const struct sim_result *r)
+{
+    for (uint32_t i = 0; i < SIM_CLIENTS_MAX; i++)
+        if (r->client_items[i] > 0)
+            printf("client %u: %llu of %llu in time, %.1f %%, which are %.1f %% of all\n", i,
+                   (unsigned long long)r->client_done[i], (unsigned long long)r->client_items[i],
+                   100 * (double)r->client_done[i] / (double)r->client_items[i],
+                   100 * (double)r->client_done[i] / (double)XN_MAX(r->outcomes[SIM_DONE], 1));
 }
 
 static int check(const struct arguments *a)
@@ -134,10 +161,7 @@ static int run(const struct arguments *a)
         r = sim_run(&scenario, &trace, &sim_xnord, &knobs, &options, &result);
     if (r == 0) {
         print_result(&result);
-        for (uint32_t i = 0; i < scenario.n_streams; i++)
-            printf("client %u: %.3f of its own, %.3f of all\n", i,
-                   (double)result.client_done[i] / (double)result.client_items[i],
-                   (double)result.client_done[i] / (double)result.outcomes[SIM_DONE]);
+        print_clients(&result);
         puts(result.violation);
     }
     sim_trace_done(&trace);
@@ -157,8 +181,9 @@ int main(int argc, char **argv)
         return check(&a);
     if (strcmp(argv[1], "run") == 0)
         return run(&a);
-    int r = strcmp(argv[1], "compare") == 0  ? sim_compare(&a.comparison)
-            : strcmp(argv[1], "saving") == 0 ? sim_compare_saving(&a.comparison)
-                                             : -ENOENT;
+    int r = strcmp(argv[1], "compare") == 0   ? sim_compare(&a.comparison)
+            : strcmp(argv[1], "sustain") == 0 ? sim_compare_sustained(&a.comparison)
+            : strcmp(argv[1], "saving") == 0  ? sim_compare_saving(&a.comparison)
+                                              : -ENOENT;
     return r == -ENOENT ? fail_usage() : r < 0;
 }
