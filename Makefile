@@ -111,7 +111,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) -lcmocka
 
-test-programs: $(TEST_PROGRAMS) $(SIM_TESTS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS) $(BUILD)/xnor-bench
+# suite-programs: what tests/run repeats on every variant.
+suite-programs: $(TEST_PROGRAMS)
+test-programs: suite-programs $(SIM_TESTS) $(TOOL_PROGRAMS) $(REPLAY_PROGRAMS) $(BUILD)/xnor-bench
 bench-programs: $(BENCH_PROGRAMS) $(BUILD)/xnor-bench
 fuzz-programs: $(FUZZ_PROGRAMS)
 
@@ -128,21 +130,30 @@ demo: ## Serve the shipped network on this machine's CPU, classify sample images
 	@$(MAKE) $(SUBMAKE) all $(if $(filter vcard,$(ACCEL)),vcard-programs $(BUILD)/libxnor-sim-hls-2t.so)
 	@BUILD=$(BUILD) KEEP=$(KEEP) ACCEL=$(ACCEL) packaging/demo
 
-# What is installed from PyPI mostly waits, beside the builds.
 INTEROP_SECONDS ?= 120
 test: ## Build and run every suite (INTEROP_SECONDS, 120: what clients from PyPI may take to install; those that do not are skipped)
 	@packaging/install-deps build demo test rtl conformance
 	@$(MAKE) $(SUBMAKE) test-clients & $(MAKE) $(SUBMAKE) test-builds; built=$$?; wait; exit $$built
 	@$(PYTHON) tests/run --build $(BUILD) --clang build/clang --asan build/asan --tsan build/tsan
 
+# What is installed from PyPI mostly waits, beside the builds.
 test-clients:
 	@tests/interop/install --within $(INTEROP_SECONDS) clients perf-analyzer kserve
 
-test-builds:
+# All at once, so that no processor waits for the end of one before the next. Of clang and tsan only what tests/run runs: what clang warns of in the rest shows in asan's.
+TEST_BUILDS := $(addprefix test-build-,release clang asan tsan aarch64)
+test-builds: $(TEST_BUILDS)
+test-build-release:
 	@$(MAKE) $(SUBMAKE) all test-programs hls-programs rtl-programs
-	@$(MAKE) $(SUBMAKE) VARIANT=clang all test-programs
+test-build-clang:
+	@$(MAKE) $(SUBMAKE) VARIANT=clang all suite-programs
+test-build-asan:
 	@$(MAKE) $(SUBMAKE) VARIANT=asan all test-programs
-	@$(MAKE) $(SUBMAKE) VARIANT=tsan all test-programs
+test-build-tsan:
+	@$(MAKE) $(SUBMAKE) VARIANT=tsan all suite-programs $(if $(XRT_FOUND),vcard-programs)
+# Where this does not build, tests/integration/test_emulated.py, which makes it again, says why.
+test-build-aarch64:
+	@$(MAKE) $(SUBMAKE) VARIANT=aarch64 $(addprefix build/aarch64/tests/,checkasm/test_cpu_kernels conformance/test_exact conformance/test_rows) || true
 
 test-fast: ## Unit, conformance and kernel suites of one variant only
 	@$(MAKE) $(SUBMAKE) all test-programs
@@ -294,7 +305,7 @@ deb-test: deb ## Check the Debian packages: control fields, contents, and the vi
 clean: ## Remove everything that was built
 	rm -rf build
 
-.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-clients test-builds test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-servers bench-peers format install install-xnord install-python install-vcard deb deb-test clean aarch64 test-programs bench-programs fuzz-programs deps-build
+.PHONY: all help deps demo train-demo sim sim-check sim-plots test test-clients test-builds $(TEST_BUILDS) test-fast asan tsan hls-test hls-asan verify conformance fuzz bench bench-xrt bench-serving bench-servers bench-peers format install install-xnord install-python install-vcard deb deb-test clean aarch64 suite-programs test-programs bench-programs fuzz-programs deps-build
 deps-build:
 	@packaging/install-deps build
 	@$(if $(filter aarch64,$(VARIANT)),packaging/sysroot arm64 $(SYSROOT))

@@ -19,8 +19,8 @@ def test_counts(tmp_path: Path) -> None:
         before = xnord.metrics()
         for _ in range(REQUESTS):
             xnord.infer()
-        assert xnord.request("GET", "/nowhere")[0] == 404
-        assert xnord.request("POST", "/infer", b"no picture")[0] in (400, 415)
+        assert xnord.get("/nowhere").status == 404
+        assert xnord.post("/infer", b"no picture").status in (400, 415)
         # An answer may be read before its thread has counted it.
         after = xnord.wait_for("the last request's count", lambda s: total(s, "xnord_http_requests_total", route="infer") >= REQUESTS + 1)
 
@@ -49,7 +49,7 @@ def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
         pytest.skip("promtool is not installed")
     with daemon(tmp_path, accelerators=[{"kind": "cpu", "instances": 2, "threads": 1, "idle_watts": 1, "busy_watts": 2}]) as xnord:
         xnord.infer()
-        xnord.request("GET", "/nowhere")
+        xnord.get("/nowhere")
         text = xnord.metrics_text()
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

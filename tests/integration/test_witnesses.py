@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 XNORCTL = (ROOT / os.environ.get("XN_BUILD", "build/release") / "xnorctl").resolve()
-IMAGES = 300
+IMAGES = 100
 SHIPPED = sorted((ROOT / "models").glob("*/*.xnor"))
 
 pytestmark = pytest.mark.skipif(not XNORCTL.exists(), reason=f"{XNORCTL} is not built (make all)")

@@ -13,7 +13,7 @@
 
 #include "tests/sim/sim.h"
 
-#define SECONDS     16.0
+#define SECONDS     14.0
 #define SEEDS_LEAST 200u
 
 static struct sim_result run_seed(uint64_t seed, const struct sim_policy *policy)
