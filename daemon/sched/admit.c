@@ -9,8 +9,8 @@
 
 #include "daemon/sched/internal.h"
 
-#define FLOW_ALONE        8
-#define SOONEST_WINDOW_NS (10 * XN_NS_PER_S)
+#define FLOW_ALONE        8                  /* times its share a flow may have that waits alone */
+#define SOONEST_WINDOW_NS (10 * XN_NS_PER_S) /* urgent work that comes less often is a surprise */
 #define RETRY_MIN_NS      XN_NS_PER_MS
 #define RETRY_UNKNOWN_NS  XN_NS_PER_S /* nothing is measured */
 
@@ -35,8 +35,14 @@ _Static_assert(XN_SCHED_FLOWS == 1024, "flow_of has ten bits");
 struct work {
     double image_ns; /* the time of the whole fleet that it takes */
     double
-        lump_ns; /* a machine that does image after image has each done when its work is; a batch is done as a whole, on one instance: how much later that may be */
+        lump_ns; /* how much later its batch is done, as a whole and on one instance, than a machine that does image after image is with it */
 };
+
+/* From now until `deadline_ns`; XN_NEVER_NS: there is none. */
+static uint64_t until_ns(uint64_t deadline_ns, uint64_t now_ns)
+{
+    return deadline_ns == XN_NEVER_NS ? XN_NEVER_NS : deadline_ns - XN_MIN(now_ns, deadline_ns);
+}
 
 static struct work work_of(struct xn_sched *s, const struct xn_model *model, uint64_t relative_ns)
 {
@@ -83,29 +89,27 @@ void xn_sched_place(struct xn_sched *s, struct xn_item *item, uint64_t now_ns)
     const struct xn_request *request = item->request;
     uint64_t deadline_ns = xn_request_aim_ns(request);
 
+    struct work work = work_of(s, request->model, until_ns(deadline_ns, now_ns));
+
     item->sched.flow = flow_of(request->client, request->model);
-    uint64_t relative_ns = deadline_ns == XN_NEVER_NS ? XN_NEVER_NS : deadline_ns - XN_MIN(now_ns, deadline_ns);
-    struct work work = work_of(s, request->model, relative_ns);
     item->sched.work_ns = (uint64_t)work.image_ns;
     item->sched.lump_ns = (uint64_t)work.lump_ns;
     struct flow *flow = &s->flows[item->sched.flow];
     uint64_t *last_ns = &flow->last_due_ns[request->priority];
     item->sched.due_ns = due_ns(s, flow, request->priority, deadline_ns, now_ns);
-    note_soonest(&s->soonest, item->sched.due_ns - XN_MIN(now_ns, item->sched.due_ns), now_ns);
+    note_soonest(&s->soonest, until_ns(item->sched.due_ns, now_ns), now_ns);
     *last_ns = flow->items > 0 ? XN_MAX(*last_ns, item->sched.due_ns) : item->sched.due_ns;
 }
 
 void xn_sched_account(struct xn_sched *s, struct xn_item *item)
 {
     struct flow *flow = &s->flows[item->sched.flow];
-
     uint64_t aim_ns = xn_request_aim_ns(item->request);
+    uint64_t done_by_ns = aim_ns == XN_NEVER_NS ? aim_ns : aim_ns - XN_MIN(aim_ns, item->sched.lump_ns);
 
     s->flows_waiting += flow->items++ == 0;
     flow->work_ns += item->sched.work_ns;
-    item->sched.place =
-        xn_demand_add(s->demand, item->sched.work_ns, item->sched.due_ns,
-                      aim_ns == XN_NEVER_NS ? aim_ns : aim_ns - XN_MIN(aim_ns, item->sched.lump_ns), item->queued_ns);
+    item->sched.place = xn_demand_add(s->demand, item->sched.work_ns, item->sched.due_ns, done_by_ns, item->queued_ns);
 }
 
 void xn_sched_discount(struct xn_sched *s, struct xn_item *item)
@@ -166,19 +170,13 @@ static uint64_t start_ns(const struct xn_sched *s, uint64_t now_ns)
     return healthy > 0 ? now_ns + sum_ns / healthy : now_ns;
 }
 
-/* Until the deadline; XN_NEVER_NS: there is none. */
-static uint64_t relative_ns(const struct xn_sched_ask *ask, uint64_t now_ns)
-{
-    return ask->deadline_ns == XN_NEVER_NS ? XN_NEVER_NS : ask->deadline_ns - XN_MIN(now_ns, ask->deadline_ns);
-}
-
 /* How much more work than `ask`, of `work_ns` an item and due at `due`, could come: so that its own deadline is kept, and those of what is due after it. Negative: not
  * even that; HUGE_VAL: no deadline is concerned. */
 static double room_ns(struct xn_sched *s, const struct xn_sched_ask *ask, double work_ns, uint64_t due, uint64_t now_ns)
 {
     const struct rate *rate = xn_sched_rate(s, ask->model);
     const struct instance *best = &s->instances[rate->best];
-    uint32_t limit = xn_sched_batch_limit(best, ask->model, rate->usable, relative_ns(ask, now_ns));
+    uint32_t limit = xn_sched_batch_limit(best, ask->model, rate->usable, until_ns(ask->deadline_ns, now_ns));
     uint32_t waiting = s->queues[ask->model->slot].depth + ask->n;
     uint64_t start = start_ns(s, now_ns);
     double runs_ns = (double)(start - now_ns), own_ns = work_ns * ask->n, full_ns = work_ns * limit;
@@ -215,10 +213,10 @@ static int admit_time(struct xn_sched *s, const struct xn_sched_ask *ask, double
 
 int xn_sched_admit(struct xn_sched *sched, const struct xn_sched_ask *ask, uint64_t now_ns, uint64_t *ret_retry_ns)
 {
-    double work_ns = work_of(sched, ask->model, relative_ns(ask, now_ns)).image_ns;
+    double work_ns = work_of(sched, ask->model, until_ns(ask->deadline_ns, now_ns)).image_ns;
     int r = admit_number(sched, ask, work_ns, ret_retry_ns);
 
-    if (r == 0 && relative_ns(ask, now_ns) == 0)
+    if (r == 0 && until_ns(ask->deadline_ns, now_ns) == 0)
         r = refuse(-EBUSY, 0, ret_retry_ns);
     if (r == 0 && work_ns > 0)
         r = admit_time(sched, ask, work_ns, now_ns, ret_retry_ns);

@@ -117,7 +117,7 @@ uint64_t xn_sched_free_ns(const struct instance *instance, uint64_t now_ns);
 const struct rate *xn_sched_rate(struct xn_sched *s, const struct xn_model *model);
 
 /* How many images a batch of `model` on `instance` may hold, so that work with `relative_ns` from arrival to deadline can be served steadily: 1..max_batch. A batch waits for
- * one that runs on one of `usable` instances, then runs itself: both together must not take longer. */
+ * one that runs on one of `usable` instances, then runs itself: both together must not take longer. As many as cost next to nothing beside its fixed part it may hold in any case. */
 uint32_t xn_sched_batch_limit(const struct instance *instance, const struct xn_model *model, uint32_t usable,
                               uint64_t relative_ns);
 

@@ -20,9 +20,9 @@
 
 #include "common/fault.h"
 
-/* A prediction is believed that is wrong by less than this factor. */
 /* How long before an instance is free the next batch is fetched, besides what a batch costs before its first image; half of what runs at most. */
-#define PREFETCH_NS    (500 * XN_NS_PER_US)
+#define PREFETCH_NS (500 * XN_NS_PER_US)
+/* A prediction is believed that is wrong by less than this factor. */
 #define PREDICTION_MAX 16
 
 _Static_assert(XN_CONFIG_MODELS_MAX <= 64, "busy_slots has a bit a slot");

@@ -104,7 +104,7 @@ static void print_result(const struct sim_result *r)
 {
     printf("%llu items:", (unsigned long long)r->items);
     for (uint32_t i = 0; i < SIM_OUTCOMES; i++)
-        printf(" %llu %s", (unsigned long long)r->outcomes[i], sim_outcome_name(i));
+        printf("%s %llu %s", i > 0 ? "," : "", (unsigned long long)r->outcomes[i], sim_outcome_name(i));
     printf("; %llu batches; %llu events, of them %llu wakes, %llu for nothing; hash %016llx\n",
            (unsigned long long)r->batches, (unsigned long long)r->steps, (unsigned long long)r->wakes,
            (unsigned long long)r->idle_wakes, (unsigned long long)r->hash);

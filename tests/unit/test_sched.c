@@ -839,6 +839,16 @@ static void test_the_next_batch_is_fetched_shortly_before(void **state)
     xn_sched_free(bed.sched);
 }
 
+/* One instance, which takes 10 ms for eight of `heavy`, and 2 ms for eight of `light`. */
+static void two_models_init(struct bed *bed, struct xn_model *heavy, struct xn_model *light, uint32_t inflight)
+{
+    *heavy = model_of(0, 8, 0);
+    *light = model_of(1, 8, 0);
+    bed_init(bed, 1, inflight);
+    measure(bed, heavy, 0, 8, 10 * MS);
+    measure(bed, light, 0, 8, 2 * MS);
+}
+
 /** What is bound to an instance goes before all that comes later. So a full batch that is due long from now is bound to one that runs only shortly before that is free, where tight work has come lately;
  *  and at once, where none has. */
 static void test_long_work_is_not_bound_before_tight_work(void **state)
@@ -847,10 +857,8 @@ static void test_long_work_is_not_bound_before_tight_work(void **state)
     (void)state;
 
     for (int tight = 0; tight <= 1; tight++) {
-        struct xn_model heavy = model_of(0, 8, 0), light = model_of(1, 8, 0);
-        bed_init(&bed, 1, 2);
-        measure(&bed, &heavy, 0, 8, 10 * MS);
-        measure(&bed, &light, 0, 8, 2 * MS);
+        struct xn_model heavy, light;
+        two_models_init(&bed, &heavy, &light, 2);
         (void)push_as(&bed, &light, 1, XN_PRIORITY_NORMAL, T0 + (tight ? 15 : 400) * MS, T0);
         xn_sched_done(bed.sched, xn_sched_next(bed.sched, 0, T0), 2 * MS, 0, T0 + 2 * MS);
         const uint64_t now_ns = T0 + 2 * MS;
@@ -875,10 +883,8 @@ static void test_a_full_batch_goes_before_one_that_has_time(void **state)
     (void)state;
 
     for (int hurry = 0; hurry <= 1; hurry++) {
-        struct xn_model heavy = model_of(0, 8, 0), light = model_of(1, 8, 0);
-        bed_init(&bed, 1, 1);
-        measure(&bed, &heavy, 0, 8, 10 * MS);
-        measure(&bed, &light, 0, 8, 2 * MS);
+        struct xn_model heavy, light;
+        two_models_init(&bed, &heavy, &light, 1);
         for (uint32_t i = 0; i < 8; i++)
             (void)push_as(&bed, &heavy, 2, XN_PRIORITY_NORMAL, T0 + 400 * MS, T0);
         (void)push_as(&bed, &light, 1, XN_PRIORITY_NORMAL, T0 + (hurry ? 15 : 40) * MS, T0);
