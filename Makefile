@@ -130,8 +130,8 @@ demo: ## Serve the shipped network on this machine's CPU, classify sample images
 	@$(MAKE) $(SUBMAKE) all $(if $(filter vcard,$(ACCEL)),vcard-programs $(BUILD)/libxnor-sim-hls-2t.so)
 	@BUILD=$(BUILD) KEEP=$(KEEP) ACCEL=$(ACCEL) packaging/demo
 
-INTEROP_SECONDS ?= 120
-test: ## Build and run every suite (INTEROP_SECONDS, 120: what clients from PyPI may take to install; those that do not are skipped)
+INTEROP_SECONDS ?= 240
+test: ## Build and run every suite (INTEROP_SECONDS, 240: what clients from PyPI may take to install; those that do not are skipped)
 	@packaging/install-deps build demo test rtl conformance
 	@$(MAKE) $(SUBMAKE) test-clients & $(MAKE) $(SUBMAKE) test-builds; built=$$?; wait; exit $$built
 	@$(PYTHON) tests/run --build $(BUILD) --clang build/clang --asan build/asan --tsan build/tsan
